@@ -1,0 +1,110 @@
+"""The compiled CUDA kernels, as the catalogue states them, as Kernel values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from fusedops import native
+from fusedops.numerics import FP32_ROUNDOFF, TENSOR_CORE_CHAIN
+from fusedops.registry import Accumulation, Kernel, Launch, Problem, dtype_name
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One compiled instance of a kernel: its index in the library, its label, its tile (m, n, k)."""
+
+    index: int
+    label: str
+    tile: tuple[int, int, int]
+
+    def __str__(self) -> str:
+        return self.label
+
+
+def cuda_kernels() -> tuple[Kernel, ...]:
+    """One kernel for each name in the catalogue, its configurations the compiled instances."""
+    catalogue = native.catalogue()
+    if catalogue is None:
+        return ()
+    grouped: dict[str, list[Any]] = {}
+    for instance in catalogue.instances():
+        grouped.setdefault(instance.kernel, []).append(instance)
+    return tuple(_kernel(name, instances) for name, instances in grouped.items())
+
+
+def _kernel(name: str, instances: Sequence[Any]) -> Kernel:
+    return Kernel(
+        name=name,
+        backend="cuda",
+        accumulation=lambda problem: Accumulation(FP32_ROUNDOFF, TENSOR_CORE_CHAIN),
+        why_not=partial(_why_not, instances),
+        configs=partial(_configs, instances),
+        prepare=_prepare,
+    )
+
+
+def _reasons(instance: Any, problem: Problem) -> tuple[str, ...]:
+    if problem.device != "cuda":
+        return (f"it runs on CUDA tensors; these are on {problem.device}",)
+    return tuple(
+        instance.why_not(
+            m=problem.m,
+            n=problem.n,
+            k=problem.k,
+            dtype=dtype_name(problem.dtype),
+            bias_dtype=None if problem.bias_dtype is None else dtype_name(problem.bias_dtype),
+            x_strides=problem.x_strides,
+            weight_strides=problem.weight_strides,
+            alignment=problem.alignment,
+            capability=problem.capability,
+        )
+    )
+
+
+def _why_not(instances: Sequence[Any], problem: Problem) -> tuple[str, ...]:
+    """Nothing if some instance takes the problem; else the reasons of the one nearest to it."""
+    same_dtype = [each for each in instances if each.dtype == dtype_name(problem.dtype)]
+    return min((_reasons(each, problem) for each in same_dtype or instances), key=len)
+
+
+def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]:
+    able = [each for each in instances if not _reasons(each, problem)]
+    able.sort(key=partial(estimated_time, problem))
+    return tuple(Instance(each.index, each.label, each.tile) for each in able)
+
+
+def estimated_time(problem: Problem, instance: Any) -> float:
+    """Tile products, in rounds over the card: only the order of instances matters.
+
+    A tile of m x n moves (m + n) k elements for m n k products; 128 x 256 is the size from which
+    the tensor cores, not shared memory, set the pace on sm_90.
+    """
+    tile_m, tile_n, _ = instance.tile
+    tiles = -(-problem.m // tile_m) * -(-problem.n // tile_n)
+    rounds = -(-tiles // max(problem.multiprocessors, 1))
+    return rounds * (tile_m * tile_n + 64 * (tile_m + tile_n))
+
+
+def _prepare(problem: Problem, config: Instance) -> Launch:
+    reason = native.load(native.CUDA_LIBRARY)
+    if reason:
+        raise RuntimeError(reason)
+    run = torch.ops.fusedops_cuda.launch.default
+    index = config.index
+    sizes = (problem.m, problem.n, problem.k, problem.x_strides[0], problem.weight_strides[0])
+
+    def launch(
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float,
+        out: torch.Tensor,
+    ) -> None:
+        run(index, x, weight, bias, scale, out, *sizes)
+
+    return launch

@@ -1,0 +1,70 @@
+"""The Python face of the operator."""
+
+from __future__ import annotations
+
+import torch
+
+from fusedops import library
+from fusedops.checks import check, check_types
+from fusedops.override import parse
+
+
+def gemm_sig_res(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    scale: float = 1.0,
+    *,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """y = z + scale * sigmoid(z), with z = x @ weight.T + bias, in one kernel.
+
+    Args:
+        x: (..., K), float16, bfloat16, float32 or float64, any strides.
+        weight: (N, K), x's dtype, any strides.
+        bias: (N,), x's dtype or float32; None for no bias.
+        scale: a number, the same for every element.
+        backend: a backend ("auto", "cuda", "triton", "cpu", "reference") or a kernel's name, before
+            what ``use_backend`` and FUSEDOPS_BACKEND say. Named, it is obeyed or refused.
+
+    Returns:
+        (..., N), contiguous, in x's dtype: evaluated in at least float32 and rounded once, to the
+        bound of ``fusedops.numerics.error_bound``. float32 uses TF32 only where
+        ``torch.backends.cuda.matmul.fp32_precision`` allows it.
+
+    Raises:
+        TypeError: an argument's type or dtype does not fit.
+        ValueError: shapes or devices do not fit, or the backend's name is unknown.
+        RuntimeError: the machine cannot do what was asked (``fusedops.NoKernelError``), or a
+            gradient is needed.
+    """
+    check_types(x, weight, bias, scale)
+    if torch.compiler.is_compiling():  # else the error would come wrapped in the compiler's own
+        check(x, weight, bias)
+    if backend is None:
+        y: torch.Tensor = torch.ops.fusedops.gemm_sig_res(x, weight, bias, scale)
+        return y
+    parse(backend)
+    forced: torch.Tensor = library.gemm_sig_res_on(x, weight, bias, scale, backend)
+    return forced
+
+
+def explain(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    backend: str | None = None,
+) -> str:
+    """Which kernel ``gemm_sig_res`` would run for these operands, why, and why not the others.
+
+    Raises as gemm_sig_res does.
+    """
+    from fusedops.override import asked, request
+    from fusedops.plans import choose, describe
+
+    shape = check(x, weight, bias)
+    if 0 in (*shape, x.shape[-1]):
+        return "nothing to multiply: answered without a kernel"
+    problem = describe(x, weight, bias)
+    return f"{problem}\n{choose(problem, request(*asked(backend))).explain()}"

@@ -1,0 +1,91 @@
+"""The torch.library side: definition, kernels and fake kernels, registered once at import.
+
+Everything is registered before the first call can be traced: PyTorch keeps what it found then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from fusedops.checks import check
+from fusedops.plans import compute
+
+NAMESPACE = "fusedops"
+SCHEMA = "(Tensor x, Tensor weight, Tensor? bias=None, float scale=1.0) -> Tensor"
+FORCED_SCHEMA = "(Tensor x, Tensor weight, Tensor? bias, float scale, str backend) -> Tensor"
+
+_PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
+_library = torch.library.Library(NAMESPACE, "DEF")
+
+
+def _fake(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    scale: float = 1.0,
+    backend: str | None = None,
+) -> torch.Tensor:
+    return x.new_empty(check(x, weight, bias))
+
+
+def _above_autograd(overload: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The kernel of the Autograd key, which every eager call outside inference mode meets."""
+
+    def kernel(
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        scale: float = 1.0,
+        *backend: Any,
+    ) -> torch.Tensor:
+        if torch.is_grad_enabled() and (
+            x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+        ):
+            raise RuntimeError(
+                "gemm_sig_res has no gradient yet: call it under torch.no_grad() or "
+                "torch.inference_mode(), or detach its operands; "
+                "fusedops.reference.gemm_sig_res is differentiable"
+            )
+        if forward_ad._current_level >= 0:
+            raise RuntimeError("gemm_sig_res has no forward-mode derivative yet")
+        if _only_the_device_is_left(x) and _only_the_device_is_left(weight) and _is_plain(bias):
+            return compute(x, weight, bias, scale, *backend)
+        with torch._C._AutoDispatchBelowAutograd():
+            return overload(x, weight, bias, scale, *backend)
+
+    return kernel
+
+
+def _is_plain(bias: torch.Tensor | None) -> bool:
+    return bias is None or _only_the_device_is_left(bias)
+
+
+def _only_the_device_is_left(tensor: torch.Tensor) -> bool:
+    """Whether nothing between Autograd and the device's kernel wants to see the call.
+
+    Calling the kernel directly then saves the dispatcher's second round trip through Python.
+    """
+    return (
+        type(tensor) in _PLAIN_TYPES
+        and tensor.device.type != "meta"
+        and not tensor.is_neg()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def _register(name: str, schema: str) -> Any:
+    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+    overload = getattr(getattr(torch.ops, NAMESPACE), name).default
+    _library.impl(name, compute, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"{NAMESPACE}::{name}", _fake, lib=_library)
+    _library.impl(name, _above_autograd(overload), "Autograd")
+    return overload
+
+
+gemm_sig_res = _register("gemm_sig_res", SCHEMA)
+gemm_sig_res_on = _register("gemm_sig_res_on", FORCED_SCHEMA)

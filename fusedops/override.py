@@ -1,0 +1,73 @@
+"""What the user asked for: the call's argument, then the context, then the environment."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from functools import cache
+from types import TracebackType
+
+import torch
+
+from fusedops import settings
+from fusedops.registry import AUTO, BACKENDS, Request
+
+_in_context: ContextVar[tuple[str, str] | None] = ContextVar("fusedops_backend", default=None)
+
+
+class use_backend:  # noqa: N801 - a context manager, named as PyTorch names its own
+    """Run every call inside the ``with`` block on one backend, or pin one kernel.
+
+    The name is a backend ("auto", "cuda", "triton", "cpu", "reference") or a kernel such as
+    "triton.tiled". Nests; each thread and each asyncio task has its own. It reaches calls of
+    functions compiled with torch.compile, since the operator reads it when it runs; entered inside
+    a compiled function it ends the graph there, and with ``fullgraph=True`` that is an error.
+
+    Raises ValueError for a name that is neither a backend nor of the form backend.kernel.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._wanted = parse(name)
+        self._tokens: list[Token[tuple[str, str] | None]] = []
+
+    @torch.compiler.disable
+    def __enter__(self) -> None:
+        self._tokens.append(_in_context.set(self._wanted))
+
+    @torch.compiler.disable
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _in_context.reset(self._tokens.pop())
+
+
+def parse(name: str) -> tuple[str, str]:
+    """Split a user's name into (backend, kernel), either of which may be empty."""
+    if "." in name:
+        return "", name
+    if name not in (AUTO, *BACKENDS):
+        raise ValueError(f"unknown backend {name!r}; known: {', '.join((AUTO, *BACKENDS))}")
+    return name, ""
+
+
+def asked(argument: str | None) -> tuple[str, str, str]:
+    """(backend, kernel, origin) of the strongest request; the hashable form of ``request``."""
+    if argument is not None:
+        return (*parse(argument), "argument")
+    inside = _in_context.get()
+    if inside is not None:
+        return (*inside, "context")
+    return settings.BACKEND.read(), settings.KERNEL.read(), "environment"
+
+
+@cache
+def request(backend: str, kernel: str, origin: str) -> Request:
+    """The request that ``asked`` stands for."""
+    origins = {
+        "argument": "the call's backend argument",
+        "context": "use_backend()",
+        "environment": settings.KERNEL.name if kernel else settings.BACKEND.name,
+    }
+    return Request(backend or AUTO, kernel or None, origins[origin])

@@ -1,0 +1,186 @@
+"""From tensors to a launch: describe the problem, select, prepare; then remember the plan.
+
+The first call of a kind goes through the registry; every later one is a dictionary look-up.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+from fusedops import backends, reference, settings
+from fusedops.checks import check
+from fusedops.override import asked, request
+from fusedops.registry import Choice, Problem, Request, check_request, select
+from fusedops.registry.table import table_for
+
+Plan = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, float], torch.Tensor]
+
+MOST_PLANS = 4096
+ALIGNMENT = 16
+
+_log = logging.getLogger("fusedops")
+_plans: dict[Any, Plan] = {}
+
+
+def compute(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    scale: float = 1.0,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """The operator on real tensors."""
+    wanted = asked(backend)
+    address = x.data_ptr() | weight.data_ptr()
+    bias_key = None
+    if bias is not None:
+        address |= bias.data_ptr()
+        bias_key = (bias.shape, bias.stride(), bias.dtype, bias.device)
+    key = (
+        *(x.shape, x.stride(), x.dtype, x.device),
+        *(weight.shape, weight.stride(), weight.dtype, weight.device),
+        bias_key,
+        address & (ALIGNMENT - 1),
+        fp32_precision() if x.dtype == torch.float32 else None,
+        wanted,
+    )
+    plan = _plans.get(key)
+    if plan is None:
+        plan = make_plan(x, weight, bias, request(*wanted))
+        if len(_plans) >= MOST_PLANS:
+            _plans.clear()
+        _plans[key] = plan
+    return plan(x, weight, bias, scale)
+
+
+def fp32_precision() -> str:
+    """Whether float32 products may use TF32, as PyTorch's own matmul would."""
+    precision: str = torch.backends.cuda.matmul.fp32_precision
+    return "tf32" if precision == "tf32" else "ieee"
+
+
+def make_plan(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, wanted: Request
+) -> Plan:
+    """Check the operands, select a kernel and prepare its launch."""
+    shape = check(x, weight, bias)
+    check_request(wanted, backends.kernels(), backends.missing())
+    if 0 in shape:
+        return lambda x, weight, bias, scale: x.new_empty(shape)
+    if x.shape[-1] == 0:
+        return reference.gemm_sig_res
+    problem = describe(x, weight, bias)
+    choice = choose(problem, wanted)
+    if settings.LOG.read() == "1":
+        _log.warning("%s\n%s", problem, choice.explain())
+    launch = choice.kernel.prepare(problem, choice.config)
+    copy_x = row_stride(x) is None
+    copy_bias = bias is not None and not bias.is_contiguous()
+
+    def run(
+        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: float
+    ) -> torch.Tensor:
+        out = x.new_empty(shape)
+        if copy_x:
+            x = x.contiguous()
+        if copy_bias and bias is not None:
+            bias = bias.contiguous()
+        launch(x, weight, bias, scale, out)
+        return out
+
+    if x.is_cuda and torch.cuda.device_count() > 1:
+        return on_device(x.device, run)
+    return run
+
+
+def on_device(device: torch.device, run: Plan) -> Plan:
+    """Make the operands' device the current one around the launch."""
+
+    def guarded(
+        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: float
+    ) -> torch.Tensor:
+        with torch.cuda.device(device):
+            return run(x, weight, bias, scale)
+
+    return guarded
+
+
+def choose(problem: Problem, wanted: Request) -> Choice:
+    """What this machine would run."""
+    kernels, missing = backends.kernels(), backends.missing()
+    return select(problem, wanted, kernels, missing, table_for(problem))
+
+
+def describe(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Problem:
+    """The problem of these operands, as a kernel meets it.
+
+    An x whose leading dimensions do not collapse to rows at one stride is copied, and so is a
+    strided bias; the problem is that of the copy.
+    """
+    k = x.shape[-1]
+    m = math.prod(x.shape[:-1])
+    n = weight.shape[0]
+    rows = row_stride(x)
+    x_strides = (k, 1) if rows is None else (rows, x.stride(-1))
+    return Problem(
+        m=m,
+        n=n,
+        k=k,
+        dtype=x.dtype,
+        bias_dtype=None if bias is None else bias.dtype,
+        x_strides=canonical(x_strides, m, k),
+        weight_strides=canonical((weight.stride(0), weight.stride(1)), n, k),
+        alignment=alignment(x, weight, bias),
+        fp32_precision=fp32_precision(),
+        interpreted=settings.triton_interpreter(),
+        **device_facts(x.device),
+    )
+
+
+def row_stride(x: torch.Tensor) -> int | None:
+    """The stride between consecutive rows of x (..., K), or None if there is no single one."""
+    leading = [
+        (size, stride) for size, stride in zip(x.shape[:-1], x.stride(), strict=False) if size != 1
+    ]
+    if not leading:
+        return x.shape[-1]
+    for (_, outer), (size, inner) in zip(leading, leading[1:], strict=False):
+        if outer != size * inner:
+            return None
+    return leading[-1][1]
+
+
+def canonical(strides: tuple[int, int], rows: int, columns: int) -> tuple[int, int]:
+    """The strides of a row-major matrix where a dimension of one leaves them free."""
+    column = 1 if columns == 1 else strides[1]
+    row = columns if rows == 1 else strides[0]
+    return row, column
+
+
+def alignment(*operands: torch.Tensor | None) -> int:
+    """The largest power of two, at most ALIGNMENT, that divides every address."""
+    address = ALIGNMENT
+    for operand in operands:
+        if operand is not None:
+            address |= operand.data_ptr()
+    return address & -address
+
+
+@cache
+def device_facts(device: torch.device) -> dict[str, Any]:
+    """The fields of a Problem that the device fills."""
+    if device.type != "cuda":
+        return {"device": device.type}
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "device": "cuda",
+        "capability": (properties.major, properties.minor),
+        "multiprocessors": properties.multi_processor_count,
+        "device_name": properties.name,
+    }

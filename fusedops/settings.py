@@ -1,0 +1,93 @@
+"""Every environment variable: the only reader of the environment, and the source of its docs.
+
+Stands alone (standard library only), so that setup.py can load it by path.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+
+PREFIX = "FUSEDOPS_"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable: its name, what it may hold, its default and its meaning."""
+
+    name: str
+    values: str
+    default: str
+    meaning: str
+
+    def read(self) -> str:
+        return os.environ.get(self.name, self.default)
+
+
+BACKEND = Variable(
+    "FUSEDOPS_BACKEND",
+    "auto | cuda | triton | cpu | reference",
+    "auto",
+    "The backend of every call that names none. Read at each call; use_backend() and the "
+    "backend argument come before it.",
+)
+KERNEL = Variable(
+    "FUSEDOPS_KERNEL",
+    "a kernel's name, as `python -m fusedops doctor` lists them",
+    "",
+    "Pins one kernel, in place of FUSEDOPS_BACKEND.",
+)
+LOG = Variable(
+    "FUSEDOPS_LOG",
+    "0 | 1",
+    "0",
+    "1 logs each new problem's choice, and why, to the logger `fusedops`. Read at import.",
+)
+BUILD_CUDA = Variable(
+    "FUSEDOPS_CUDA",
+    "AUTO | ON | OFF",
+    "AUTO",
+    "At build time: whether the CUDA C++ backend is built. AUTO builds it where nvcc is found.",
+)
+BUILD_ARCHITECTURES = Variable(
+    "FUSEDOPS_CUDA_ARCHITECTURES",
+    "a list such as 89;90a",
+    "",
+    "At build time: the architectures compiled. Empty takes those of the machine's cards, or 89 "
+    "and 90a where it has none.",
+)
+BUILD_EXTENSIONS = Variable(
+    "FUSEDOPS_EXTENSIONS",
+    "0 | 1",
+    "1",
+    "At build time: 0 builds the pure Python package, with the triton and reference backends only.",
+)
+
+VARIABLES = (BACKEND, KERNEL, LOG, BUILD_CUDA, BUILD_ARCHITECTURES, BUILD_EXTENSIONS)
+
+
+def triton_interpreter() -> bool:
+    """Whether Triton's own TRITON_INTERPRET asks for its interpreter."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+
+
+def warn_of_unknown() -> None:
+    """Warn once, at import, of each variable that has the prefix and no meaning."""
+    known = {variable.name for variable in VARIABLES}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            warnings.warn(
+                f"unknown environment variable {name}; fusedops knows {', '.join(sorted(known))}",
+                stacklevel=2,
+            )
+
+
+def as_markdown() -> str:
+    """The table of docs/settings.md."""
+    rows = ["| Variable | Values | Default | Meaning |", "|---|---|---|---|"]
+    for variable in VARIABLES:
+        values = variable.values.replace("|", r"\|")
+        default = variable.default or "unset"
+        rows.append(f"| `{variable.name}` | {values} | {default} | {variable.meaning} |")
+    return "\n".join(rows) + "\n"

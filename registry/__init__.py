@@ -1,0 +1,38 @@
+"""Which kernel runs a call, and why: a leaf that never sees a tensor."""
+
+from .kernel import Accumulation, Kernel, Launch
+from .problem import H200, RTX_4090, Card, Problem, dtype_name
+from .select import (
+    AUTO,
+    BACKENDS,
+    Choice,
+    NoKernelError,
+    Rejection,
+    Request,
+    check_request,
+    reasons_against,
+    select,
+)
+from .table import Measurement, Table
+
+__all__ = [
+    "AUTO",
+    "BACKENDS",
+    "H200",
+    "RTX_4090",
+    "Accumulation",
+    "Card",
+    "Choice",
+    "Kernel",
+    "Launch",
+    "Measurement",
+    "NoKernelError",
+    "Problem",
+    "Rejection",
+    "Request",
+    "Table",
+    "check_request",
+    "dtype_name",
+    "reasons_against",
+    "select",
+]

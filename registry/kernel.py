@@ -1,0 +1,47 @@
+"""A kernel as a value: what it is called, what it cannot do, how it is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .problem import Problem
+
+Launch = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, float, torch.Tensor], None]
+"""``launch(x, weight, bias, scale, out)`` writes every element of ``out``, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulation:
+    """What a kernel declares about its sums: ``(unit_roundoff, chain)`` is (u_acc, t) of the bound.
+
+    ``unit_roundoff`` is that of the accumulator's arithmetic; ``chain`` is the part of it that a
+    chain of truncating tensor-core products loses per term of the sum on data of one sign.
+    """
+
+    unit_roundoff: float
+    chain: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One way to compute the op.
+
+    name: ``backend.kernel``, unique.
+    accumulation: the accuracy it declares for a problem; the tests hold it to that.
+    why_not: every reason it cannot run the problem, in words; empty means it can. Pure, cheap, and
+        callable on a machine that has none of the hardware.
+    configs: the configurations valid for the problem, preferred first. Empty only where why_not
+        is not.
+    prepare: (problem, config) -> Launch. May import, load or compile; called once per problem.
+    """
+
+    name: str
+    backend: str
+    accumulation: Callable[[Problem], Accumulation]
+    why_not: Callable[[Problem], tuple[str, ...]]
+    configs: Callable[[Problem], tuple[Any, ...]]
+    prepare: Callable[[Problem, Any], Launch]

@@ -1,0 +1,103 @@
+"""The problem: everything a kernel may look at to decide whether, and how, it can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``torch.float16`` -> ``"float16"``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _row_major(rows: int, columns: int) -> tuple[int, int]:
+    return (max(columns, 1), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One call, without its data: x (m, k), weight (n, k), bias (n,) or None, result (m, n).
+
+    Strides are in elements; the result is always contiguous. ``alignment`` is the largest power of
+    two, at most 16, that divides the address of every operand, in bytes. ``fp32_precision`` is
+    PyTorch's ``torch.backends.cuda.matmul.fp32_precision`` ("ieee" unless the user allows "tf32").
+    ``interpreted`` says that Triton's interpreter is on, so that its kernels take CPU tensors.
+    """
+
+    m: int
+    n: int
+    k: int
+    dtype: torch.dtype
+    bias_dtype: torch.dtype | None
+    x_strides: tuple[int, int]
+    weight_strides: tuple[int, int]
+    alignment: int = 16
+    device: str = "cuda"
+    capability: tuple[int, int] | None = None
+    multiprocessors: int = 0
+    device_name: str = ""
+    fp32_precision: str = "ieee"
+    interpreted: bool = False
+    op: str = "gemm_sig_res"
+
+    @classmethod
+    def contiguous(
+        cls,
+        m: int,
+        n: int,
+        k: int,
+        dtype: torch.dtype,
+        *,
+        bias_dtype: torch.dtype | None = None,
+        card: Card | None = None,
+    ) -> Problem:
+        """The problem of contiguous, aligned operands, on ``card`` (None: a CPU)."""
+        problem = cls(
+            m=m,
+            n=n,
+            k=k,
+            dtype=dtype,
+            bias_dtype=bias_dtype,
+            x_strides=_row_major(m, k),
+            weight_strides=_row_major(n, k),
+            device="cpu",
+        )
+        return problem if card is None else card.place(problem)
+
+    def __str__(self) -> str:
+        bias = "none" if self.bias_dtype is None else dtype_name(self.bias_dtype)
+        where = self.device
+        if self.capability is not None:
+            where += f" sm_{self.capability[0]}{self.capability[1]}"
+        if self.device_name:
+            where += f" ({self.device_name})"
+        return (
+            f"{self.op}: x ({self.m}, {self.k}) strides {self.x_strides}, "
+            f"weight ({self.n}, {self.k}) strides {self.weight_strides}, bias {bias}, "
+            f"{dtype_name(self.dtype)}, aligned to {self.alignment} bytes, "
+            f"fp32 precision {self.fp32_precision}, on {where}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A CUDA card as the selector sees it; lets any machine ask what another would choose."""
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+
+    def place(self, problem: Problem) -> Problem:
+        return replace(
+            problem,
+            device="cuda",
+            capability=self.capability,
+            multiprocessors=self.multiprocessors,
+            device_name=self.name,
+        )
+
+
+RTX_4090 = Card("NVIDIA GeForce RTX 4090", (8, 9), 128)
+H200 = Card("NVIDIA H200", (9, 0), 132)
