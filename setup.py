@@ -1,4 +1,4 @@
-"""Maps the packages (in pyproject.toml) and calls CMake; every compiler flag is in CMakeLists.txt."""
+"""Map the packages (in pyproject.toml) and call CMake; its CMakeLists.txt holds every flag."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from fusedops.registry import Accumulation, Kernel, Launch, Problem, dtype_name
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One compiled instance of a kernel: its index in the library, its label, its tile (m, n, k)."""
+    """A compiled instance of a kernel: its index in the library, its label, its tile (m, n, k)."""
 
     index: int
     label: str
@@ -84,6 +84,8 @@ def estimated_time(problem: Problem, instance: Any) -> float:
     A tile of m x n moves (m + n) k elements for m n k products; 128 x 256 is the size from which
     the tensor cores, not shared memory, set the pace on sm_90.
     """
+    tile_m: int
+    tile_n: int
     tile_m, tile_n, _ = instance.tile
     tiles = -(-problem.m // tile_m) * -(-problem.n // tile_n)
     rounds = -(-tiles // max(problem.multiprocessors, 1))

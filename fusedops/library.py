@@ -78,12 +78,23 @@ def _only_the_device_is_left(tensor: torch.Tensor) -> bool:
     )
 
 
+def _untraced(kernel: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Keep Dynamo from tracing into a kernel that runs where it is watching eager frames.
+
+    As torch.compiler.disable does, but for nothing per call and without importing Dynamo.
+    """
+    frames = torch._C._dynamo.eval_frame
+    skip = frames._FrameAction.SKIP
+    frames.set_code_exec_strategy(kernel.__code__, frames._FrameExecStrategy(skip, skip))
+    return kernel
+
+
 def _register(name: str, schema: str) -> Any:
     _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
     overload = getattr(getattr(torch.ops, NAMESPACE), name).default
-    _library.impl(name, compute, "CompositeExplicitAutograd")
+    _library.impl(name, _untraced(compute), "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", _fake, lib=_library)
-    _library.impl(name, _above_autograd(overload), "Autograd")
+    _library.impl(name, _untraced(_above_autograd(overload)), "Autograd")
     return overload
 
 

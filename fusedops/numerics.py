@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 
 from fusedops import reference
 from fusedops.registry import Accumulation
@@ -17,7 +18,7 @@ FP64_ROUNDOFF = 2.0**-53
 TF32_ROUNDOFF = 2.0**-11
 TENSOR_CORE_CHAIN = 1 / 8
 
-_EPILOGUE_ROUNDINGS = 4
+_EPILOGUE_ROUNDINGS = 8
 
 
 def unit_roundoff(dtype: torch.dtype) -> float:
@@ -49,30 +50,43 @@ def error_bound(
 
         u_out |y| + (1 + |s|/4) (4 sqrt(K + 2) + t K) u_acc (|x| @ |W|.T + |b|) + tiny
 
-    where tiny is the roundings of the epilogue itself, 4 u_acc32 |s| sigmoid(z) (they do not shrink
-    with the operands), and the smallest subnormal of the result's dtype.
+    where tiny is the epilogue's own roundings, 8 u_acc32 |s| sigmoid(z) (they do not shrink with
+    the operands), and the smallest subnormal of the result's dtype. A float64 result is compared
+    with an oracle that rounds as it does, so there tiny counts both: 16 roundings of float64.
     """
-    dtype = x.dtype if dtype is None else dtype
+    return expected_and_bound(x, weight, bias, scale, accumulation, dtype=dtype)[1]
+
+
+def expected_and_bound(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    accumulation: Accumulation,
+    *,
+    dtype: torch.dtype | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``oracle`` and ``error_bound`` of the same operands, in one pass over them."""
+    dtype = dtype or x.dtype
     k = x.shape[-1]
-    wide_bias = None if bias is None else bias.double()
-    z = torch.nn.functional.linear(x.double(), weight.double(), wide_bias)
+    x, weight = x.double(), weight.double()
+    bias = None if bias is None else bias.double()
+    z = F.linear(x, weight, bias)
     sigmoid = torch.sigmoid(z)
-    y = z + scale * sigmoid
-    magnitude = torch.nn.functional.linear(
-        x.double().abs(), weight.double().abs(), None if bias is None else wide_bias.abs()
-    )
+    expected = z + scale * sigmoid
+    magnitude = F.linear(x.abs(), weight.abs(), None if bias is None else bias.abs())
     growth = 4 * math.sqrt(k + 2) + accumulation.chain * k
-    epilogue_roundoff = FP64_ROUNDOFF if dtype == torch.float64 else FP32_ROUNDOFF
+    roundings = FP32_ROUNDOFF if dtype != torch.float64 else 2 * FP64_ROUNDOFF
     tiny = (
-        _EPILOGUE_ROUNDINGS * epilogue_roundoff * abs(scale) * sigmoid
+        _EPILOGUE_ROUNDINGS * roundings * abs(scale) * sigmoid
         + torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
     )
-    sensitivity = 1 + abs(scale) / 4
-    return (
-        unit_roundoff(dtype) * y.abs()
-        + sensitivity * growth * accumulation.unit_roundoff * magnitude
+    bound = (
+        unit_roundoff(dtype) * expected.abs()
+        + (1 + abs(scale) / 4) * growth * accumulation.unit_roundoff * magnitude
         + tiny
     )
+    return expected, bound
 
 
 def error_over_bound(
@@ -89,8 +103,12 @@ def error_over_bound(
     special value and infinite if it is not. Within the bound of the overflow threshold, both the
     largest finite number and infinity are right.
     """
-    expected = oracle(x, weight, bias, scale)
-    bound = error_bound(x, weight, bias, scale, accumulation, dtype=y.dtype)
+    expected, bound = expected_and_bound(x, weight, bias, scale, accumulation, dtype=y.dtype)
+    return fraction_of_bound(y, expected, bound)
+
+
+def fraction_of_bound(y: torch.Tensor, expected: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
+    """``error_over_bound`` for an oracle and a bound already computed."""
     largest = torch.finfo(y.dtype).max
     rounds_to_infinity = largest * (1 + unit_roundoff(y.dtype) / 2)
     got = y.double()
@@ -98,7 +116,7 @@ def error_over_bound(
     reaches = expected.abs() + bound
     overflowed = got.isinf() & (got.sign() == expected.sign()) & (reaches >= rounds_to_infinity)
     fraction = torch.where(overflowed, 0.0, fraction)
-    special = ~expected.isfinite()
     same = (got == expected) | (got.isnan() & expected.isnan())
-    fraction = torch.where(special, torch.where(same, 0.0, math.inf), fraction)
+    special = torch.where(same, 0.0, math.inf)
+    fraction = torch.where(expected.isfinite(), fraction, special)
     return torch.where(fraction.isnan(), math.inf, fraction)

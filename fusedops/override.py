@@ -14,13 +14,13 @@ from fusedops.registry import AUTO, BACKENDS, Request
 _in_context: ContextVar[tuple[str, str] | None] = ContextVar("fusedops_backend", default=None)
 
 
-class use_backend:  # noqa: N801 - a context manager, named as PyTorch names its own
+class use_backend:
     """Run every call inside the ``with`` block on one backend, or pin one kernel.
 
     The name is a backend ("auto", "cuda", "triton", "cpu", "reference") or a kernel such as
     "triton.tiled". Nests; each thread and each asyncio task has its own. It reaches calls of
-    functions compiled with torch.compile, since the operator reads it when it runs; entered inside
-    a compiled function it ends the graph there, and with ``fullgraph=True`` that is an error.
+    functions compiled with torch.compile, since the operator reads it when it runs. A compiled
+    function that enters it runs eagerly, and with ``fullgraph=True`` that is an error.
 
     Raises ValueError for a name that is neither a backend nor of the form backend.kernel.
     """
@@ -29,11 +29,14 @@ class use_backend:  # noqa: N801 - a context manager, named as PyTorch names its
         self._wanted = parse(name)
         self._tokens: list[Token[tuple[str, str] | None]] = []
 
-    @torch.compiler.disable
     def __enter__(self) -> None:
+        if torch.compiler.is_compiling():
+            raise RuntimeError(
+                "use_backend cannot be traced: enter it outside the compiled function, or pass "
+                "backend= to the call"
+            )
         self._tokens.append(_in_context.set(self._wanted))
 
-    @torch.compiler.disable
     def __exit__(
         self,
         kind: type[BaseException] | None,

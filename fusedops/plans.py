@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -150,7 +151,7 @@ def row_stride(x: torch.Tensor) -> int | None:
     ]
     if not leading:
         return x.shape[-1]
-    for (_, outer), (size, inner) in zip(leading, leading[1:], strict=False):
+    for (_, outer), (size, inner) in pairwise(leading):
         if outer != size * inner:
             return None
     return leading[-1][1]

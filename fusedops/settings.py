@@ -42,7 +42,7 @@ LOG = Variable(
     "FUSEDOPS_LOG",
     "0 | 1",
     "0",
-    "1 logs each new problem's choice, and why, to the logger `fusedops`. Read at import.",
+    "1 logs the choice for each new kind of call, and why, to the logger `fusedops`.",
 )
 BUILD_CUDA = Variable(
     "FUSEDOPS_CUDA",

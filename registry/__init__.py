@@ -1,7 +1,7 @@
 """Which kernel runs a call, and why: a leaf that never sees a tensor."""
 
 from .kernel import Accumulation, Kernel, Launch
-from .problem import H200, RTX_4090, Card, Problem, dtype_name
+from .problem import CARDS, H200, RTX_4090, Card, Problem, dtype_name
 from .select import (
     AUTO,
     BACKENDS,
@@ -18,6 +18,7 @@ from .table import Measurement, Table
 __all__ = [
     "AUTO",
     "BACKENDS",
+    "CARDS",
     "H200",
     "RTX_4090",
     "Accumulation",

@@ -101,3 +101,4 @@ class Card:
 
 RTX_4090 = Card("NVIDIA GeForce RTX 4090", (8, 9), 128)
 H200 = Card("NVIDIA H200", (9, 0), 132)
+CARDS = {"RTX 4090": RTX_4090, "H200": H200}

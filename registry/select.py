@@ -61,9 +61,7 @@ class Choice:
         return "\n".join(lines)
 
 
-def check_request(
-    request: Request, kernels: Sequence[Kernel], missing: Mapping[str, str]
-) -> None:
+def check_request(request: Request, kernels: Sequence[Kernel], missing: Mapping[str, str]) -> None:
     """Raise ValueError when the request names something that does not exist."""
     backends = (AUTO, *BACKENDS)
     if request.backend not in backends:

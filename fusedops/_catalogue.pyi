@@ -1,0 +1,56 @@
+from typing import TypedDict
+
+class Resources(TypedDict):
+    arch: str
+    registers: int
+    spill_bytes: int
+    static_shared: int
+    occupancy_blocks: int
+    occupancy_warps: int
+    limiter: str
+
+class BuildInfo(TypedDict):
+    architectures: list[str]
+    cuda: str | None
+    cutlass: str | None
+    torch_target: str
+
+class Instance:
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def min_capability(self) -> int: ...
+    @property
+    def max_capability(self) -> int: ...
+    @property
+    def tile(self) -> tuple[int, int, int]: ...
+    @property
+    def stages(self) -> int: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def shared_memory(self) -> int: ...
+    @property
+    def resources(self) -> list[Resources]: ...
+    def why_not(
+        self,
+        *,
+        m: int,
+        n: int,
+        k: int,
+        dtype: str,
+        bias_dtype: str | None,
+        x_strides: tuple[int, int],
+        weight_strides: tuple[int, int],
+        alignment: int,
+        capability: tuple[int, int] | None,
+    ) -> list[str]: ...
+
+def instances() -> list[Instance]: ...
+def build_info() -> BuildInfo: ...

@@ -1,0 +1,163 @@
+"""Time every kernel that can run, beside F.linear, plain PyTorch and torch.compile."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import runpy
+import shlex
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from fusedops import backends, gemm_sig_res
+from fusedops.cli import arguments
+from fusedops.cli.run import SCALE, plain
+from fusedops.numerics import error_over_bound
+from fusedops.plans import describe
+from fusedops.registry import dtype_name, reasons_against
+from fusedops.timing import Call, host_time, interleaved
+
+SHAPES = (
+    *("1024x8192x8192", "8192x8192x8192", "4096x4096x4096", "2048x2048x2048", "1024x1024x1024"),
+    *("16384x4096x4096", "65536x1024x1024", "512x4096x4096", "128x4096x4096", "16x4096x4096"),
+    *("4096x14336x4096", "4096x1024x512"),
+)
+SHAPES_FOR_A_CPU = ("1024x1024x1024", "4096x1024x256", "16x4096x1024", "65536x128x64")
+HOST_SHAPE = (16, 64, 64)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shapes", type=arguments.shape, nargs="+", help="MxNxK ...")
+    parser.add_argument("--dtype", type=arguments.dtype, help="default: bfloat16, float32 on a CPU")
+    parser.add_argument("--device")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--compile", action="store_true", help="time torch.compile as well")
+    parser.add_argument("--configs", action="store_true", help="time every configuration")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        help="a Python file with gemm_sig_res(x, weight, bias, scale), to be timed as well",
+    )
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+
+
+@torch.inference_mode()
+def main(args: argparse.Namespace) -> int:
+    device = arguments.device(args.device)
+    on_gpu = device.type == "cuda"
+    dtype = args.dtype or (torch.bfloat16 if on_gpu else torch.float32)
+    shapes = args.shapes or list(map(arguments.shape, SHAPES if on_gpu else SHAPES_FOR_A_CPU))
+    contender = None
+    if args.beside:
+        contender = runpy.run_path(str(args.beside))["gemm_sig_res"]
+    rows = []
+    for size in shapes:
+        x, weight, bias = arguments.operands(size, dtype, device)
+        calls = candidates(x, weight, bias, compiled=args.compile, every_config=args.configs)
+        if contender is not None:
+            calls[args.beside.stem] = partial(contender, x, weight, bias, SCALE)
+        times = interleaved(calls, device, rounds=args.rounds)
+        rows.append({"shape": size, "microseconds": times})
+        show(size, dtype, times)
+    host = host_times(dtype, device)
+    print(f"\nhost time per call, {'x'.join(map(str, HOST_SHAPE))}, microseconds")
+    for name, microseconds in host.items():
+        print(f"  {name:<44}{microseconds:8.1f}")
+    if args.json:
+        args.json.write_text(json.dumps(report(device, dtype, rows, host), indent=1) + "\n")
+    return 0
+
+
+def candidates(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    *,
+    compiled: bool = False,
+    every_config: bool = False,
+) -> dict[str, Call]:
+    """What is timed, by name. Raises RuntimeError for a kernel outside its error bound."""
+    calls: dict[str, Call] = {
+        "F.linear": lambda: torch.nn.functional.linear(x, weight),
+        "plain PyTorch": lambda: plain(x, weight, bias),
+        "fusedops (auto)": lambda: gemm_sig_res(x, weight, bias, SCALE),
+    }
+    if compiled:
+        torch._dynamo.reset()
+        faster = torch.compile(plain)
+        calls["torch.compile"] = lambda: faster(x, weight, bias)
+    problem = describe(x, weight, bias)
+    out = x.new_empty((problem.m, problem.n))
+    for kernel in backends.kernels():
+        if reasons_against(kernel, problem, backends.missing()):
+            continue
+        configs = kernel.configs(problem)
+        for config in configs if every_config else configs[:1]:
+            launch = kernel.prepare(problem, config)
+            out.fill_(float("nan"))
+            launch(x, weight, bias, SCALE, out)
+            accumulation = kernel.accumulation(problem)
+            over = float(error_over_bound(out, x, weight, bias, SCALE, accumulation).max())
+            name = f"{kernel.name} {config}" if config is not None else kernel.name
+            if over > 1:
+                raise RuntimeError(f"{name} is {over:.1f} times outside its bound: {problem}")
+            calls[name] = partial(launch, x, weight, bias, SCALE, out)
+    return calls
+
+
+def host_times(dtype: torch.dtype, device: torch.device) -> dict[str, float]:
+    x, weight, bias = arguments.operands(HOST_SHAPE, dtype, device)
+    calls: dict[str, Call] = {
+        "F.linear": lambda: torch.nn.functional.linear(x, weight, bias),
+        "plain PyTorch": lambda: plain(x, weight, bias),
+        "torch.ops.fusedops.gemm_sig_res": lambda: torch.ops.fusedops.gemm_sig_res(
+            x, weight, bias, SCALE
+        ),
+        "fusedops.gemm_sig_res": lambda: gemm_sig_res(x, weight, bias, SCALE),
+    }
+    problem = describe(x, weight, bias)
+    for kernel in backends.kernels():
+        if not reasons_against(kernel, problem, backends.missing()):
+            calls[f"  backend={kernel.name!r}"] = partial(
+                gemm_sig_res, x, weight, bias, SCALE, backend=kernel.name
+            )
+    return {name: host_time(call, device) for name, call in calls.items()}
+
+
+def show(size: Sequence[int], dtype: torch.dtype, times: dict[str, float]) -> None:
+    print(f"\n{'x'.join(map(str, size))} {dtype_name(dtype)}: microseconds, F.linear / it")
+    for name, microseconds in times.items():
+        print(f"  {name:<60}{microseconds:9.1f}{times['F.linear'] / microseconds:7.2f}")
+
+
+def report(
+    device: torch.device, dtype: torch.dtype, rows: list[dict[str, object]], host: dict[str, float]
+) -> dict[str, object]:
+    """The figures with what they need to be reproduced."""
+    on_gpu = device.type == "cuda"
+    return {
+        "date": datetime.date.today().isoformat(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor(),
+        "torch": torch.__version__,
+        "triton": _triton_version(),
+        "threads": torch.get_num_threads(),
+        "command": "python -m fusedops " + shlex.join(sys.argv[1:]),
+        "dtype": dtype_name(dtype),
+        "rows": rows,
+        "host_microseconds": host,
+    }
+
+
+def _triton_version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("triton")
+    except PackageNotFoundError:
+        return None

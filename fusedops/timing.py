@@ -1,0 +1,68 @@
+"""Timing that compares: candidates interleaved round by round, cold L2, medians.
+
+Only ratios inside one run mean anything: clocks drift by 5 to 10 % as a card heats.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+Call = Callable[[], object]
+
+L2_FLUSH_BYTES = 256 << 20
+
+
+def interleaved(
+    candidates: Mapping[str, Call], device: torch.device, *, rounds: int = 25, warmup: int = 3
+) -> dict[str, float]:
+    """The median time of each candidate's call, in microseconds."""
+    for call in candidates.values():
+        for _ in range(warmup):
+            call()
+    once = _cuda_timer(device) if device.type == "cuda" else _cpu_timer
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, call in candidates.items():
+            times[name].append(once(call))
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def host_time(call: Call, device: torch.device, *, calls: int = 300, repeats: int = 7) -> float:
+    """The host's time per call, in microseconds, with no synchronisation between calls."""
+    call()
+    best = float("inf")
+    for _ in range(repeats):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        best = min(best, (time.perf_counter() - start) / calls)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return best * 1e6
+
+
+def _cuda_timer(device: torch.device) -> Callable[[Call], float]:
+    flush = torch.empty(L2_FLUSH_BYTES, dtype=torch.int8, device=device)
+
+    def once(call: Call) -> float:
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        flush.zero_()
+        start.record()
+        call()
+        stop.record()
+        stop.synchronize()
+        return float(start.elapsed_time(stop)) * 1e3
+
+    return once
+
+
+def _cpu_timer(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e6

@@ -1,0 +1,177 @@
+"""Selection on problems of machines that are not here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fusedops import backends
+from fusedops.numerics import FP32_ROUNDOFF
+from fusedops.registry import (
+    H200,
+    RTX_4090,
+    Accumulation,
+    Kernel,
+    Measurement,
+    NoKernelError,
+    Problem,
+    Request,
+    Table,
+    select,
+)
+from fusedops.registry.table import shipped_tables
+
+
+def fake_kernel(name: str, *reasons: str, backend: str | None = None) -> Kernel:
+    return Kernel(
+        name=name,
+        backend=backend or name.partition(".")[0],
+        accumulation=lambda problem: Accumulation(FP32_ROUNDOFF),
+        why_not=lambda problem: reasons,
+        configs=lambda problem: ("first", "second"),
+        prepare=lambda problem, config: pytest.fail("selection must not prepare"),
+    )
+
+
+PROBLEM = Problem.contiguous(64, 128, 32, torch.float16, card=H200)
+REFERENCE = fake_kernel("torch.reference", backend="reference")
+KERNELS = (
+    fake_kernel("triton.tiled"),
+    fake_kernel("cuda.sm90_cooperative", "k is odd", "x is transposed"),
+    REFERENCE,
+)
+
+
+def test_auto_steps_down_and_keeps_every_reason():
+    choice = select(PROBLEM, Request(), KERNELS, {})
+    assert choice.kernel.name == "triton.tiled"
+    (rejected,) = choice.rejected
+    assert rejected.kernel == "cuda.sm90_cooperative"
+    assert rejected.reasons == ("k is odd", "x is transposed")
+    assert "k is odd" in choice.explain()
+
+
+def test_a_forced_backend_is_obeyed():
+    choice = select(PROBLEM, Request(backend="reference", origin="a test"), KERNELS, {})
+    assert choice.kernel is REFERENCE
+    assert "a test" in choice.why
+
+
+def test_a_forced_kernel_is_obeyed():
+    choice = select(PROBLEM, Request(kernel="triton.tiled"), KERNELS, {})
+    assert choice.kernel.name == "triton.tiled"
+
+
+def test_a_forced_backend_that_cannot_run_is_refused_with_everything():
+    with pytest.raises(NoKernelError) as refused:
+        select(PROBLEM, Request(backend="cuda", origin="FUSEDOPS_BACKEND"), KERNELS, {})
+    text = str(refused.value)
+    for part in (
+        *("FUSEDOPS_BACKEND", "x (64, 32)", "float16", "sm_90", "cuda.sm90_cooperative"),
+        *("k is odd", "x is transposed", "Remedy"),
+    ):
+        assert part in text
+
+
+def test_what_the_machine_lacks_is_a_reason():
+    missing = {"triton": "Triton is not installed"}
+    choice = select(PROBLEM, Request(), KERNELS, missing)
+    assert choice.kernel is REFERENCE
+    with pytest.raises(NoKernelError, match="Triton is not installed"):
+        select(PROBLEM, Request(backend="triton"), KERNELS, missing)
+    with pytest.raises(NoKernelError, match="no compiler"):
+        select(PROBLEM, Request(backend="cpu"), KERNELS, {"cpu": "no compiler"})
+
+
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        (Request(backend="cudda"), "auto, cuda, triton, cpu, reference"),
+        (Request(kernel="cuda.nothing"), "triton.tiled, cuda.sm90_cooperative, torch.reference"),
+    ],
+)
+def test_an_unknown_name_lists_the_known_ones(request_, named):
+    with pytest.raises(ValueError, match=named):
+        select(PROBLEM, request_, KERNELS, {})
+
+
+def measurement(m: int, kernel: str, config: str = "second") -> Measurement:
+    return Measurement(m, 128, 32, "float16", kernel, config, 1.5)
+
+
+def test_the_nearest_measurement_in_log_space_chooses():
+    rows = (measurement(16, "torch.reference"), measurement(4096, "triton.tiled"))
+    table = Table(H200.name, "a test", rows)
+    assert table.nearest(replace(PROBLEM, m=200)).m == 16
+    assert table.nearest(replace(PROBLEM, m=300)).m == 4096
+    assert table.nearest(replace(PROBLEM, dtype=torch.float64)) is None
+    choice = select(PROBLEM, Request(), KERNELS, {}, table)
+    assert choice.kernel is REFERENCE
+    assert choice.config == "second"
+    assert "(16, 128, 32)" in choice.why
+
+
+def test_a_measured_kernel_that_cannot_run_gives_way():
+    table = Table(H200.name, "a test", (measurement(64, "cuda.sm90_cooperative"),))
+    assert select(PROBLEM, Request(), KERNELS, {}, table).kernel.name == "triton.tiled"
+
+
+def test_shipped_tables_name_kernels_and_configurations_that_exist():
+    declared = {kernel.name: kernel for kernel in backends.kernels()}
+    for table in shipped_tables().values():
+        card = {H200.name: H200, RTX_4090.name: RTX_4090}[table.device]
+        for row in table.measurements:
+            if row.kernel not in declared:
+                continue  # a compiled kernel that this build does not have
+            problem = Problem.contiguous(row.m, row.n, row.k, getattr(torch, row.dtype), card=card)
+            configs = declared[row.kernel].configs(problem)
+            assert row.config in [str(config) for config in configs], row
+
+
+def choose(problem: Problem) -> str:
+    return select(problem, Request(), backends.kernels(), {}).kernel.name
+
+
+def built() -> set[str]:
+    return {kernel.name for kernel in backends.kernels()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sensible_choices_on_an_h200(dtype):
+    name = choose(Problem.contiguous(1024, 8192, 8192, dtype, card=H200))
+    preferred = {"cuda.sm90_cooperative", "cuda.sm90_pingpong"} & built()
+    assert name in (preferred or {"triton.persistent_tma"})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sensible_choices_on_a_4090(dtype):
+    name = choose(Problem.contiguous(1024, 8192, 8192, dtype, card=RTX_4090))
+    assert name in ({"cuda.sm80_multistage"} & built() or {"triton.tiled"})
+
+
+@pytest.mark.parametrize("card", [H200, RTX_4090])
+def test_a_transposed_operand_still_runs_fused(card):
+    problem = Problem.contiguous(512, 512, 512, torch.bfloat16, card=card)
+    assert choose(replace(problem, x_strides=(1, 512))) == "triton.tiled"
+
+
+def test_a_cpu_never_gets_a_gpu_kernel():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        assert choose(Problem.contiguous(64, 64, 64, dtype)) == "cpu.blocked"
+
+
+def test_every_kernel_declares_itself_consistently():
+    kernels = backends.kernels()
+    assert len({kernel.name for kernel in kernels}) == len(kernels)
+    for card in (None, RTX_4090, H200):
+        for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            for m, n, k in ((1, 1, 1), (17, 33, 65), (1024, 1024, 1024)):
+                problem = Problem.contiguous(m, n, k, dtype, card=card)
+                for kernel in kernels:
+                    reasons = kernel.why_not(problem)
+                    assert all(isinstance(reason, str) and reason for reason in reasons)
+                    if not reasons:
+                        assert kernel.configs(problem)
+                        assert kernel.accumulation(problem).unit_roundoff > 0
