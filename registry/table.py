@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -35,16 +35,22 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The measurements of one device."""
+    """The measurements of one device; ``origin`` says how, when and with what they were made."""
 
     device: str
+    capability: tuple[int, int]
     origin: str
     measurements: tuple[Measurement, ...]
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Table:
         rows = tuple(Measurement(**row) for row in document["measurements"])
-        return cls(document["device"], document["origin"], rows)
+        major, minor = document["capability"]
+        return cls(document["device"], (major, minor), document["origin"], rows)
+
+    def document(self) -> dict[str, Any]:
+        """What ``parse`` reads."""
+        return asdict(self)
 
     def nearest(self, problem: Problem) -> Measurement | None:
         """The measurement of the same dtype nearest to the problem in log space, if any."""
@@ -56,11 +62,16 @@ class Table:
 def shipped_tables() -> Mapping[str, Table]:
     """The tables in the package, by device name."""
     folder = resources.files(__package__) / "tables"
-    files = [entry for entry in folder.iterdir() if entry.name.endswith(".json")]
+    entries = folder.iterdir() if folder.is_dir() else ()
+    files = [entry for entry in entries if entry.name.endswith(".json")]
     tables = [Table.parse(json.loads(entry.read_text())) for entry in files]
     return {table.device: table for table in tables}
 
 
 def table_for(problem: Problem) -> Table | None:
-    """The shipped table of the problem's device, if there is one."""
-    return shipped_tables().get(problem.device_name)
+    """The shipped table of the problem's device, or of another of its capability, or None."""
+    tables = shipped_tables()
+    named = tables.get(problem.device_name)
+    if named is not None:
+        return named
+    return next((t for t in tables.values() if t.capability == problem.capability), None)

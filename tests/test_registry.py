@@ -103,7 +103,7 @@ def measurement(m: int, kernel: str, config: str = "second") -> Measurement:
 
 def test_the_nearest_measurement_in_log_space_chooses():
     rows = (measurement(16, "torch.reference"), measurement(4096, "triton.tiled"))
-    table = Table(H200.name, "a test", rows)
+    table = Table(H200.name, (9, 0), "a test", rows)
     assert table.nearest(replace(PROBLEM, m=200)).m == 16
     assert table.nearest(replace(PROBLEM, m=300)).m == 4096
     assert table.nearest(replace(PROBLEM, dtype=torch.float64)) is None
@@ -114,7 +114,7 @@ def test_the_nearest_measurement_in_log_space_chooses():
 
 
 def test_a_measured_kernel_that_cannot_run_gives_way():
-    table = Table(H200.name, "a test", (measurement(64, "cuda.sm90_cooperative"),))
+    table = Table(H200.name, (9, 0), "a test", (measurement(64, "cuda.sm90_cooperative"),))
     assert select(PROBLEM, Request(), KERNELS, {}, table).kernel.name == "triton.tiled"
 
 

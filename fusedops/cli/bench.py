@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
@@ -20,8 +21,16 @@ from fusedops.cli import arguments
 from fusedops.cli.run import SCALE, plain
 from fusedops.numerics import error_over_bound
 from fusedops.plans import describe
-from fusedops.registry import dtype_name, reasons_against
+from fusedops.registry import Measurement, Table, dtype_name, reasons_against
 from fusedops.timing import Call, host_time, interleaved
+
+
+class Row(TypedDict):
+    """One shape's times."""
+
+    shape: arguments.Shape
+    microseconds: dict[str, float]
+
 
 SHAPES = (
     *("1024x8192x8192", "8192x8192x8192", "4096x4096x4096", "2048x2048x2048", "1024x1024x1024"),
@@ -44,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="a Python file with gemm_sig_res(x, weight, bias, scale), to be timed as well",
     )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        help="with --configs: write the fastest of each shape as a table for the registry",
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
 
 
@@ -56,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
     contender = None
     if args.beside:
         contender = runpy.run_path(str(args.beside))["gemm_sig_res"]
-    rows = []
+    rows: list[Row] = []
     for size in shapes:
         x, weight, bias = arguments.operands(size, dtype, device)
         calls = candidates(x, weight, bias, compiled=args.compile, every_config=args.configs)
@@ -69,6 +83,8 @@ def main(args: argparse.Namespace) -> int:
     print(f"\nhost time per call, {'x'.join(map(str, HOST_SHAPE))}, microseconds")
     for name, microseconds in host.items():
         print(f"  {name:<44}{microseconds:8.1f}")
+    if args.table:
+        add_to_table(args.table, device, dtype, rows)
     if args.json:
         args.json.write_text(json.dumps(report(device, dtype, rows, host), indent=1) + "\n")
     return 0
@@ -137,7 +153,7 @@ def show(size: Sequence[int], dtype: torch.dtype, times: dict[str, float]) -> No
 
 
 def report(
-    device: torch.device, dtype: torch.dtype, rows: list[dict[str, object]], host: dict[str, float]
+    device: torch.device, dtype: torch.dtype, rows: list[Row], host: dict[str, float]
 ) -> dict[str, object]:
     """The figures with what they need to be reproduced."""
     on_gpu = device.type == "cuda"
@@ -152,6 +168,27 @@ def report(
         "rows": rows,
         "host_microseconds": host,
     }
+
+
+def add_to_table(path: Path, device: torch.device, dtype: torch.dtype, rows: list[Row]) -> None:
+    """Write the fastest configuration of each shape; keep what the file has of other dtypes."""
+    problem = describe(*arguments.operands((1, 1, 1), dtype, device))
+    before = Table.parse(json.loads(path.read_text())).measurements if path.exists() else ()
+    kept = tuple(row for row in before if row.dtype != dtype_name(dtype))
+    names = {kernel.name for kernel in backends.kernels()}
+    fastest = []
+    for row in rows:
+        ours = {k: v for k, v in row["microseconds"].items() if k.split(" ")[0] in names}
+        best = min(ours, key=ours.__getitem__)
+        kernel, _, config = best.partition(" ")
+        fastest.append(Measurement(*row["shape"], dtype_name(dtype), kernel, config, ours[best]))
+    origin = (
+        f"{datetime.date.today().isoformat()}, torch {torch.__version__}, triton "
+        f"{_triton_version()}: python -m fusedops {shlex.join(sys.argv[1:])}"
+    )
+    assert problem.capability is not None, "a table is a card's"
+    table = Table(problem.device_name, problem.capability, origin, (*kept, *fastest))
+    path.write_text(json.dumps(table.document(), indent=1) + "\n")
 
 
 def _triton_version() -> str | None:

@@ -12,6 +12,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", help="only this kernel")
     parser.add_argument("--case", help="replay one example, as a failure printed it")
     parser.add_argument("--epilogue", action="store_true", help="only the table of all 16-bit z")
+    parser.add_argument("--no-epilogue", action="store_true", help="leave that table out")
+    parser.add_argument("--largest", type=int, help="cap on every size, where a tool slows it down")
+    parser.add_argument(
+        "--tight", action="store_true", help="no surroundings: for compute-sanitizer"
+    )
     parser.add_argument("--seed", type=int, help="of the run (default: drawn, and printed)")
     parser.add_argument("--device", help="default: the card if there is one, else the CPU")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -50,7 +56,10 @@ def main(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         return _refuse(f"{error}; install it with: pip install fusedops[verify]")
     seed = secrets.randbits(32) if args.seed is None else args.seed
-    report = _run(args, Plan(device, args.examples, seed))
+    plan = Plan(device, args.examples, seed, largest=args.largest)
+    if args.tight:
+        plan = replace(plan, guard=0)
+    report = _run(args, plan)
     print(json.dumps(report.as_json(), indent=1) if args.json else report.as_text())
     if not args.json:
         verdict = "FAILED" if report.complaints else "passed"
@@ -81,7 +90,7 @@ def _run(args: argparse.Namespace, plan: Plan) -> Report:
                 if args.backend in (None, backend):
                     with _progress(f"operator, {backend}", plan.examples) as step:
                         report.tallies.append(verify_op(backend, plan, step))
-        for kernel in present:
+        for kernel in [] if args.no_epilogue else present:
             try:
                 with _progress(f"epilogue, {kernel.name}", 0):
                     report.epilogue += epilogue_errors(kernel, plan.device)

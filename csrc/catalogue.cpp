@@ -1,0 +1,127 @@
+#include "catalogue.h"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <sstream>
+#include <stdexcept>
+#include <utility>
+
+namespace py = pybind11;
+
+namespace fusedops {
+
+#ifndef FUSEDOPS_CUDA
+std::vector<InstanceDescription> describe_instances() { return {}; }
+#endif
+
+namespace {
+
+DType dtype_named(const std::string& text) {
+  for (DType dtype : {DType::float16, DType::bfloat16, DType::float32, DType::float64}) {
+    if (text == name(dtype)) return dtype;
+  }
+  throw std::invalid_argument("unknown dtype '" + text +
+                              "': expected float16, bfloat16, float32 or float64");
+}
+
+std::vector<std::string> why_not(const InstanceDescription& instance, int64_t m, int64_t n,
+                                 int64_t k, const std::string& dtype,
+                                 const std::optional<std::string>& bias_dtype,
+                                 std::pair<int64_t, int64_t> x_strides,
+                                 std::pair<int64_t, int64_t> weight_strides, int alignment,
+                                 std::optional<std::pair<int, int>> capability) {
+  Problem problem{};
+  problem.m = m;
+  problem.n = n;
+  problem.k = k;
+  problem.dtype = dtype_named(dtype);
+  if (bias_dtype) problem.bias_dtype = dtype_named(*bias_dtype);
+  std::tie(problem.x_stride_m, problem.x_stride_k) = x_strides;
+  std::tie(problem.w_stride_n, problem.w_stride_k) = weight_strides;
+  problem.alignment = alignment;
+  problem.capability = capability ? 10 * capability->first + capability->second : 0;
+  return instance.why_not(problem);
+}
+
+py::list resources(const InstanceDescription& instance) {
+  py::list all;
+  for (const InstanceResources& each : instance.resources) {
+    all.append(py::dict(py::arg("arch") = each.architecture, py::arg("registers") = each.registers,
+                        py::arg("spill_bytes") = each.spill_bytes,
+                        py::arg("static_shared") = each.static_shared,
+                        py::arg("occupancy_blocks") = each.occupancy_blocks,
+                        py::arg("occupancy_warps") = each.occupancy_warps,
+                        py::arg("limiter") = each.limiter));
+  }
+  return all;
+}
+
+std::string repr(const InstanceDescription& instance) {
+  std::ostringstream text;
+  text << "<" << instance.kernel << " " << instance.label << ": " << name(instance.dtype)
+       << ", tile " << instance.tile_m << "x" << instance.tile_n << "x" << instance.tile_k << ", "
+       << instance.stages << " stages, " << instance.threads << " threads, "
+       << instance.shared_memory / 1024.0 << " KiB of shared memory>";
+  return text.str();
+}
+
+#ifdef FUSEDOPS_CUDA
+py::list comma_separated(const std::string& text) {
+  py::list all;
+  std::istringstream stream(text);
+  for (std::string word; std::getline(stream, word, ',');) all.append(word);
+  return all;
+}
+#endif
+
+py::dict build_info() {
+  py::dict info;
+#ifdef FUSEDOPS_CUDA
+  info["architectures"] = comma_separated(FUSEDOPS_ARCHITECTURES);
+  info["cuda"] = FUSEDOPS_CUDA_VERSION;
+  info["cutlass"] = FUSEDOPS_CUTLASS_VERSION;
+#else
+  info["architectures"] = py::list();
+  info["cuda"] = py::none();
+  info["cutlass"] = py::none();
+#endif
+  info["torch_target"] = FUSEDOPS_TORCH_TARGET;
+  return info;
+}
+
+}  // namespace
+}  // namespace fusedops
+
+PYBIND11_MODULE(_catalogue, module) {
+  using fusedops::InstanceDescription;
+  module.doc() = "What this build of fusedops contains: kernels, resources, predicates.";
+
+  py::class_<InstanceDescription>(module, "Instance")
+      .def_readonly("kernel", &InstanceDescription::kernel)
+      .def_readonly("label", &InstanceDescription::label)
+      .def_readonly("index", &InstanceDescription::index)
+      .def_property_readonly("dtype",
+                             [](const InstanceDescription& self) { return name(self.dtype); })
+      .def_readonly("min_capability", &InstanceDescription::min_capability)
+      .def_readonly("max_capability", &InstanceDescription::max_capability)
+      .def_property_readonly("tile",
+                             [](const InstanceDescription& self) {
+                               return py::make_tuple(self.tile_m, self.tile_n, self.tile_k);
+                             })
+      .def_readonly("stages", &InstanceDescription::stages)
+      .def_readonly("threads", &InstanceDescription::threads)
+      .def_readonly("shared_memory", &InstanceDescription::shared_memory)
+      .def_property_readonly("resources", &fusedops::resources)
+      .def("why_not", &fusedops::why_not, py::kw_only(), py::arg("m"), py::arg("n"), py::arg("k"),
+           py::arg("dtype"), py::arg("bias_dtype"), py::arg("x_strides"),
+           py::arg("weight_strides"), py::arg("alignment"), py::arg("capability"),
+           "Every reason this instance cannot run the problem; empty means it can.")
+      .def("__repr__", &fusedops::repr);
+
+  module.def("instances", &fusedops::describe_instances,
+             "Every compiled kernel instance, in the order of its index.");
+  module.def("build_info", &fusedops::build_info,
+             "Architectures, toolkit and library versions of this build.");
+}

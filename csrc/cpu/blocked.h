@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+
+#include "../common/problem.h"
+#include "isa.h"
+
+namespace fusedops::cpu {
+
+struct Operands {
+  const void* x;
+  const void* weight;
+  const void* bias;  // contiguous, float or for float64 double; null for none
+  double scale;
+  void* out;
+};
+
+// Which of the two is faster here.
+bool prefers_packed(const Isa& isa, const Problem& problem);
+
+// out[m, n] = epilogue(x, weight): rows of x times rows of weight, by the packed micro-kernel.
+void run_packed(const Isa& isa, const Problem& problem, const Operands& operands);
+
+// The same, by torch's GEMM on blocks of rows, with the epilogue on each block while it is in
+// cache.
+void run_torch_gemm(const Isa& isa, const Problem& problem, const Operands& operands);
+
+}  // namespace fusedops::cpu

@@ -1,0 +1,168 @@
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstring>
+#include <optional>
+#include <string>
+
+#include "blocked.h"
+#include "parallel.h"
+
+namespace {
+
+using fusedops::DType;
+using fusedops::Problem;
+using fusedops::cpu::Isa;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+DType dtype_of(const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Half:
+      return DType::float16;
+    case ScalarType::BFloat16:
+      return DType::bfloat16;
+    case ScalarType::Float:
+      return DType::float32;
+    case ScalarType::Double:
+      return DType::float64;
+    default:
+      STD_TORCH_CHECK(false, "expected float16, bfloat16, float32 or float64");
+  }
+}
+
+const Isa& fastest_isa() {
+  static const Isa& isa = *fusedops::cpu::available_isas().back();
+  return isa;
+}
+
+const Isa& isa_named(const std::string& name) {
+  for (const Isa* isa : fusedops::cpu::available_isas()) {
+    if (name == isa->name) return *isa;
+  }
+  STD_TORCH_CHECK(false, "this CPU has no ", name);
+}
+
+// The bias as the epilogue reads it: contiguous, float, or double for float64.
+class Bias {
+ public:
+  Bias(const std::optional<Tensor>& bias, DType x_dtype, int64_t n) {
+    if (!bias) return;
+    const DType dtype = dtype_of(*bias);
+    const bool to_double = x_dtype == DType::float64;
+    const auto* source = static_cast<const char*>(bias->data_ptr());
+    const int64_t stride = bias->stride(0);
+    if (stride == 1 && dtype == (to_double ? DType::float64 : DType::float32)) {
+      data_ = source;
+      return;
+    }
+    copy_ = fusedops::cpu::allocate(n * (to_double ? 8 : 4));
+    data_ = copy_.get();
+    const auto widen = fastest_isa().widen[static_cast<int>(dtype)];
+    if (widen && stride == 1) {
+      widen(source, reinterpret_cast<float*>(copy_.get()), n);
+      return;
+    }
+    for (int64_t j = 0; j < n; ++j) {
+      const char* element = source + j * stride * fusedops::size_of(dtype);
+      if (to_double) {
+        reinterpret_cast<double*>(copy_.get())[j] = dtype == DType::float64
+                                                        ? *reinterpret_cast<const double*>(element)
+                                                        : *reinterpret_cast<const float*>(element);
+      } else if (widen) {
+        widen(element, reinterpret_cast<float*>(copy_.get()) + j, 1);
+      } else {
+        reinterpret_cast<float*>(copy_.get())[j] = *reinterpret_cast<const float*>(element);
+      }
+    }
+  }
+
+  const void* data() const { return data_; }
+
+ private:
+  fusedops::cpu::Buffer copy_;
+  const void* data_ = nullptr;
+};
+
+enum class Route { automatic, packed, torch_gemm };
+
+void run(const Isa& isa, Route route, const Tensor& x, const Tensor& weight,
+         const std::optional<Tensor>& bias, double scale, const Tensor& out, int64_t m, int64_t n,
+         int64_t k, int64_t x_stride_m, int64_t x_stride_k) {
+  const DType dtype = dtype_of(x);
+  const Bias wide_bias(bias, dtype, n);
+  const Problem problem = {m,
+                           n,
+                           k,
+                           dtype,
+                           bias ? std::optional(dtype_of(*bias)) : std::nullopt,
+                           x_stride_m,
+                           x_stride_k,
+                           weight.stride(0),
+                           weight.stride(1),
+                           fusedops::size_of(dtype),
+                           0};
+  const fusedops::cpu::Operands operands = {x.data_ptr(), weight.data_ptr(), wide_bias.data(),
+                                            scale, out.mutable_data_ptr()};
+  const bool packed = route == Route::automatic ? fusedops::cpu::prefers_packed(isa, problem)
+                                                : route == Route::packed;
+  if (packed) {
+    fusedops::cpu::run_packed(isa, problem, operands);
+  } else {
+    fusedops::cpu::run_torch_gemm(isa, problem, operands);
+  }
+}
+
+void launch(Tensor x, Tensor weight, std::optional<Tensor> bias, double scale, Tensor out,
+            int64_t m, int64_t n, int64_t k, int64_t x_stride_m, int64_t x_stride_k) {
+  run(fastest_isa(), Route::automatic, x, weight, bias, scale, out, m, n, k, x_stride_m,
+      x_stride_k);
+}
+
+// Tests force every path through this one.
+void launch_as(std::string isa, std::string gemm, Tensor x, Tensor weight,
+               std::optional<Tensor> bias, double scale, Tensor out, int64_t m, int64_t n,
+               int64_t k, int64_t x_stride_m, int64_t x_stride_k) {
+  STD_TORCH_CHECK(gemm == "packed" || gemm == "torch" || gemm == "auto", "unknown gemm ", gemm);
+  const Isa& chosen = isa_named(isa);
+  const Route route = gemm == "auto"     ? Route::automatic
+                      : gemm == "packed" ? Route::packed
+                                         : Route::torch_gemm;
+  STD_TORCH_CHECK(route != Route::packed || chosen.gemm[static_cast<int>(dtype_of(x))], isa,
+                  " has no packed GEMM");
+  run(chosen, route, x, weight, bias, scale, out, m, n, k, x_stride_m, x_stride_k);
+}
+
+std::string isa() { return fastest_isa().name; }
+
+std::vector<std::string> isas() {
+  std::vector<std::string> names;
+  for (const Isa* isa : fusedops::cpu::available_isas()) names.emplace_back(isa->name);
+  return names;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(fusedops_cpu, m) {
+  m.def(
+      "launch(Tensor x, Tensor weight, Tensor? bias, float scale, Tensor(a!) out, int m, int n, "
+      "int k, int x_stride_m, int x_stride_k) -> ()");
+  m.def(
+      "launch_as(str isa, str gemm, Tensor x, Tensor weight, Tensor? bias, float scale, "
+      "Tensor(a!) out, int m, int n, int k, int x_stride_m, int x_stride_k) -> ()");
+  m.def("isa() -> str");
+  m.def("isas() -> str[]");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fusedops_cpu, CPU, m) {
+  m.impl("launch", TORCH_BOX(&launch));
+  m.impl("launch_as", TORCH_BOX(&launch_as));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fusedops_cpu, CompositeExplicitAutograd, m) {
+  m.impl("isa", TORCH_BOX(&isa));
+  m.impl("isas", TORCH_BOX(&isas));
+}

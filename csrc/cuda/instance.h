@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+#include <vector>
+
+#include "common/problem.h"
+
+namespace fusedops {
+
+inline constexpr int kNoMaximum = 999;  // a max_capability
+
+struct GemmArgs {
+  const void* x;
+  const void* weight;
+  const void* bias;  // null: no bias
+  void* out;
+  double scale;
+  Problem problem;
+  int multiprocessors;
+  cudaStream_t stream;
+};
+
+// One compiled kernel: one name, one tile, one dtype.
+struct Instance {
+  const char* kernel;  // the registry's name: "cuda.sm80_multistage"
+  const char* label;   // unique within the kernel: "bf16_128x128x32_s4"
+  DType dtype;
+  int min_capability, max_capability;  // inclusive
+  int tile_m, tile_n, tile_k;
+  int stages;
+  int threads;        // a block
+  int shared_memory;  // dynamic, bytes a block
+  // Every reason this instance cannot run the problem; empty means it can.
+  std::vector<std::string> (*why_not)(const Instance&, const Problem&);
+  cudaError_t (*launch)(const GemmArgs&);
+  const void* entry;         // the __global__ function
+  const char* entry_symbol;  // its name as ptxas reports it, hence extern "C"
+};
+
+#if defined(__GNUC__)
+#define FUSEDOPS_EXPORT __attribute__((visibility("default")))
+#else
+#define FUSEDOPS_EXPORT
+#endif
+
+// The position in this list is the `instance` argument of fusedops_cuda::launch.
+FUSEDOPS_EXPORT const std::vector<Instance>& instances();
+
+FUSEDOPS_EXPORT const char* error_string(cudaError_t error);
+
+// Of the current device; 0 when it cannot be asked.
+FUSEDOPS_EXPORT int multiprocessor_count();
+
+std::vector<Instance> sm80_instances();
+std::vector<Instance> sm90_instances();  // present when FUSEDOPS_SM90 is defined
+
+}  // namespace fusedops

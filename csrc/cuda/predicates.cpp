@@ -1,0 +1,66 @@
+#include "cuda/predicates.h"
+
+namespace fusedops {
+namespace {
+
+constexpr int kVectorBytes = 16;
+
+std::string capability_text(int capability) {
+  return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
+}
+
+void check_capability(const Instance& instance, int capability,
+                      std::vector<std::string>& reasons) {
+  if (capability == 0) {
+    reasons.push_back("it needs an NVIDIA GPU");
+  } else if (capability < instance.min_capability) {
+    reasons.push_back("it needs compute capability " + capability_text(instance.min_capability) +
+                      " or newer, not " + capability_text(capability));
+  } else if (capability > instance.max_capability) {
+    reasons.push_back("it needs compute capability " + capability_text(instance.max_capability) +
+                      " or older, not " + capability_text(capability));
+  }
+}
+
+// Strides along a dimension of one element are never followed.
+void check_rows(const char* operand, int64_t rows, int64_t k, int64_t stride_row, int64_t stride_k,
+                int element_size, std::vector<std::string>& reasons) {
+  if (k > 1 && stride_k != 1) {
+    reasons.push_back(std::string(operand) + " needs unit stride along K, not " +
+                      std::to_string(stride_k));
+  }
+  const int64_t vector = kVectorBytes / element_size;
+  if (rows > 1 && stride_row % vector != 0) {
+    reasons.push_back(std::string(operand) + " needs 16-byte aligned rows: its row stride, " +
+                      std::to_string(stride_row) + " elements, is not a multiple of " +
+                      std::to_string(vector));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> tensor_core_reasons(const Instance& instance, const Problem& problem) {
+  std::vector<std::string> reasons;
+  check_capability(instance, problem.capability, reasons);
+  if (problem.dtype != instance.dtype) {
+    reasons.push_back(std::string("it computes ") + name(instance.dtype) + ", not " +
+                      name(problem.dtype));
+  }
+  if (problem.bias_dtype && *problem.bias_dtype != instance.dtype &&
+      *problem.bias_dtype != DType::float32) {
+    reasons.push_back(std::string("the bias must be ") + name(instance.dtype) +
+                      " or float32, not " + name(*problem.bias_dtype));
+  }
+  const int element_size = size_of(instance.dtype);
+  check_rows("x", problem.m, problem.k, problem.x_stride_m, problem.x_stride_k, element_size,
+             reasons);
+  check_rows("weight", problem.n, problem.k, problem.w_stride_n, problem.w_stride_k, element_size,
+             reasons);
+  if (problem.alignment < kVectorBytes) {
+    reasons.push_back("operands must start at 16-byte boundaries, not " +
+                      std::to_string(problem.alignment) + "-byte ones");
+  }
+  return reasons;
+}
+
+}  // namespace fusedops

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cuda/sm90_wgmma.cuh"
+
+namespace fusedops::sm90 {
+
+template <int kM_, int kN_, int kK_>
+struct Tile {
+  static constexpr int kM = kM_, kN = kN_, kK = kK_;
+};
+
+// Blocks that work together. kM x kN of them, on neighbouring tiles, load each operand once and
+// share it by multicast; or kSplitK share one output tile, take a part of K each, and add up
+// through distributed shared memory, always in the same order.
+template <int kM_, int kN_, int kSplitK_>
+struct Cluster {
+  static constexpr int kM = kM_, kN = kN_, kSplitK = kSplitK_;
+  static_assert(kSplitK == 1 || (kM == 1 && kN == 1));
+};
+
+enum class Schedule {
+  cooperative,  // the consumer warpgroups share each tile
+  pingpong,     // they take turns: one multiplies while the other stores
+};
+
+template <class Element_, Schedule kSchedule_, class Tile_, int kStages_, class Cluster_>
+struct Config {
+  using Element = Element_;
+  static constexpr Schedule kSchedule = kSchedule_;
+  static constexpr bool kPingpong = kSchedule == Schedule::pingpong;
+  static constexpr int kTileM = Tile_::kM, kTileN = Tile_::kN, kTileK = Tile_::kK;
+  static constexpr int kStages = kStages_;
+  static constexpr int kClusterM = Cluster_::kM, kClusterN = Cluster_::kN;
+  static constexpr int kSplitK = Cluster_::kSplitK;
+  static constexpr int kClusterSize = kClusterM * kClusterN * kSplitK;
+
+  static constexpr int kConsumers = kPingpong ? 2 : std::min(2, kTileM / kWgmmaM);
+  static constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
+  static constexpr int kConsumersPerTile = kPingpong ? 1 : kConsumers;
+  // A consumer warpgroup's share of the tile: kBlocksM wgmma blocks of 64 x kTileN.
+  static constexpr int kBlocksM = kTileM / kWgmmaM / kConsumersPerTile;
+
+  // setmaxnreg: 128 x 40 + 256 x 232 registers are the 384 x 168 the block starts with. With one
+  // consumer warpgroup there are enough without.
+  static constexpr bool kMovesRegisters = kConsumers == 2;
+  static constexpr int kProducerRegisters = 40;
+  static constexpr int kConsumerRegisters = 232;
+
+  // TMA boxes are one swizzle row (64 elements) wide.
+  static constexpr int kBoxColumns = kSwizzleBytes / static_cast<int>(sizeof(Element));
+  static constexpr int kBoxes = kTileK / kBoxColumns;
+  static constexpr int kBoxRowsX = kTileM / kClusterN;
+  static constexpr int kBoxRowsWeight = kTileN / kClusterM;
+  static constexpr uint32_t kStageBytes = (kTileM + kTileN) * kTileK * sizeof(Element);
+
+  // Outputs leave in pieces of 64 x 64 through two staging buffers a warpgroup.
+  static constexpr int kPieceRows = kWgmmaM;
+  static constexpr int kPieceColumns = kBoxColumns;
+  static constexpr int kStagingBuffers = 2;
+
+  static_assert(sizeof(Element) == 2);
+  static_assert(kTileM % (kWgmmaM * kConsumersPerTile) == 0);
+  static_assert(kTileN % kPieceColumns == 0 && kTileK % kBoxColumns == 0);
+  static_assert(kBoxRowsX % 8 == 0 && kBoxRowsWeight % 8 == 0, "boxes hold whole swizzle atoms");
+  static_assert(kBoxRowsX <= 256 && kBoxRowsWeight <= 256, "the largest TMA box");
+  static_assert(kSplitK == 1 || !kPingpong);
+  static_assert(kTileN % (8 * kSplitK) == 0);
+};
+
+// What the epilogue needs in shared memory: staging for TMA stores, or partial sums.
+template <class Config, bool kSplits = (Config::kSplitK > 1)>
+struct Scratch {
+  typename Config::Element staging[Config::kConsumers][Config::kStagingBuffers][Config::kPieceRows]
+                                  [Config::kPieceColumns];
+};
+
+template <class Config>
+struct Scratch<Config, true> {
+  // Thread-minor, as the accumulators lie in registers.
+  float partial[Config::kConsumers][Config::kBlocksM][Config::kTileN / 2][kWarpgroup];
+  uint64_t written;  // every block's partial sums are in its shared memory
+  uint64_t read;     // and have been added up
+};
+
+template <class Config>
+struct alignas(kSwizzleAtomBytes) SharedStorage {
+  using Element = typename Config::Element;
+
+  Element x[Config::kStages][Config::kBoxes][Config::kTileM][Config::kBoxColumns];
+  Element weight[Config::kStages][Config::kBoxes][Config::kTileN][Config::kBoxColumns];
+  Scratch<Config> scratch;
+  float bias[Config::kConsumers][Config::kTileN];
+
+  uint64_t full[Config::kStages];   // TMA has written the stage
+  uint64_t empty[Config::kStages];  // every reader, in every block it was sent to, is done with it
+  uint64_t turn[2];                 // ping-pong: this warpgroup may multiply
+};
+
+// Which stage of the ring comes next, and the parity of its current round.
+template <int kStages>
+struct RingPosition {
+  uint32_t stage = 0;
+  uint32_t parity = 0;
+
+  __device__ __forceinline__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+
+  __device__ __forceinline__ void skip(uint32_t steps) {
+    stage += steps;
+    parity ^= stage / kStages & 1;
+    stage %= kStages;
+  }
+};
+
+}  // namespace fusedops::sm90

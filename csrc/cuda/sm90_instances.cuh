@@ -1,0 +1,190 @@
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "cuda/epilogues.cuh"
+#include "cuda/instance.h"
+#include "cuda/sm90_predicate.h"
+#include "cuda/sm90_tensor_map.h"
+#include "cuda/sm90_warp_specialized.cuh"
+
+namespace fusedops::sm90 {
+
+template <class Config, class Epilogue>
+using Kernel = void (*)(CUtensorMap x_map, CUtensorMap weight_map, CUtensorMap out_map,
+                        Params<typename Config::Element, Epilogue> params);
+
+template <class Config>
+constexpr DType kDType =
+    std::is_same_v<typename Config::Element, __half> ? DType::float16 : DType::bfloat16;
+
+inline int tiles(int64_t extent, int64_t tile) {
+  return static_cast<int>((extent + tile - 1) / tile);
+}
+
+// About as many rows as the columns that the other tiles in flight then span.
+template <class Config>
+TileOrder tile_order(const Problem& problem) {
+  constexpr int kBandRows = 2048;
+  constexpr int kClusterRows = Config::kTileM * Config::kClusterM;
+  constexpr int kClusterColumns = Config::kTileN * Config::kClusterN;
+  return {tiles(problem.m, kClusterRows), tiles(problem.n, kClusterColumns),
+          std::max(1, kBandRows / kClusterRows)};
+}
+
+// A launch may use all of shared memory, once this was said for the device.
+template <class Config>
+cudaError_t allow_shared_memory(const void* kernel) {
+  static_assert(sizeof(SharedStorage<Config>) <= 227 * 1024, "what sm_90 gives one block");
+  static std::atomic<uint64_t> allowed_devices{0};
+  int device = 0;
+  if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
+  const uint64_t bit = device < 64 ? uint64_t{1} << device : 0;
+  if (allowed_devices.load(std::memory_order_relaxed) & bit) return cudaSuccess;
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(SharedStorage<Config>));
+  if (error == cudaSuccess) allowed_devices.fetch_or(bit, std::memory_order_relaxed);
+  return error;
+}
+
+// A matrix of one row has no stride to follow, but the tensor map wants a legal one.
+inline MatrixView operand(const void* data, DType dtype, int64_t rows, int64_t k,
+                          int64_t row_stride, int box_rows, int box_columns) {
+  constexpr int64_t kStrideUnit = 8;
+  const int64_t dense = (k + kStrideUnit - 1) / kStrideUnit * kStrideUnit;
+  return {data, dtype, rows, k, rows == 1 ? dense : row_stride, box_rows, box_columns};
+}
+
+template <class Config, class Epilogue, Kernel<Config, Epilogue> kKernel>
+cudaError_t launch(const GemmArgs& args) {
+  using Element = typename Config::Element;
+  constexpr DType kType = kDType<Config>;
+  const Problem& problem = args.problem;
+  const auto kernel = reinterpret_cast<const void*>(kKernel);
+  if (const cudaError_t error = allow_shared_memory<Config>(kernel); error != cudaSuccess) {
+    return error;
+  }
+
+  CUtensorMap x_map{}, weight_map{}, out_map{};
+  const bool store_by_tma = Config::kSplitK == 1 && problem.n % 8 == 0;
+  bool encoded =
+      encode_tensor_map(operand(args.x, kType, problem.m, problem.k, problem.x_stride_m,
+                                Config::kBoxRowsX, Config::kBoxColumns),
+                        x_map) &&
+      encode_tensor_map(operand(args.weight, kType, problem.n, problem.k, problem.w_stride_n,
+                                Config::kBoxRowsWeight, Config::kBoxColumns),
+                        weight_map);
+  if (store_by_tma) {
+    encoded = encoded && encode_tensor_map({args.out, kType, problem.m, problem.n, problem.n,
+                                            Config::kPieceRows, Config::kPieceColumns},
+                                           out_map);
+  }
+  if (!encoded) return cudaErrorInvalidValue;
+
+  const TileOrder order = tile_order<Config>(problem);
+  const Params<Element, Epilogue> params{{args.bias, bias_kind(args.bias, problem)},
+                                         Epilogue{static_cast<float>(args.scale)},
+                                         static_cast<Element*>(args.out),
+                                         static_cast<int>(problem.m),
+                                         static_cast<int>(problem.n),
+                                         tiles(problem.k, Config::kTileK),
+                                         order,
+                                         store_by_tma};
+
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {Config::kClusterSize, 1, 1};
+  cudaLaunchConfig_t config{};
+  const int clusters = std::max(1, args.multiprocessors / Config::kClusterSize);
+  config.gridDim = std::min(order.count(), clusters) * Config::kClusterSize;
+  config.blockDim = Config::kThreads;
+  config.dynamicSmemBytes = sizeof(SharedStorage<Config>);
+  config.stream = args.stream;
+  config.attrs = &cluster;
+  config.numAttrs = Config::kClusterSize > 1 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kKernel, x_map, weight_map, out_map, params);
+}
+
+template <class Config>
+std::vector<std::string> why_not(const Instance& instance, const Problem& problem) {
+  return reasons_against(instance, Config::kClusterM * Config::kTileM,
+                         Config::kClusterN * Config::kTileN, Config::kSplitK, problem);
+}
+
+template <class Config, class Epilogue, Kernel<Config, Epilogue> kKernel>
+Instance instance(const char* label, const char* entry_symbol) {
+  return {Config::kPingpong ? "cuda.sm90_pingpong" : "cuda.sm90_cooperative",
+          label,
+          kDType<Config>,
+          kCapability,
+          kCapability,
+          Config::kTileM,
+          Config::kTileN,
+          Config::kTileK,
+          Config::kStages,
+          Config::kThreads,
+          static_cast<int>(sizeof(SharedStorage<Config>)),
+          &why_not<Config>,
+          &launch<Config, Epilogue, kKernel>,
+          reinterpret_cast<const void*>(kKernel),
+          entry_symbol};
+}
+
+}  // namespace fusedops::sm90
+
+// One kernel a configuration, under a C name: profilers show it and ptxas reports under it.
+#define FUSEDOPS_SM90_ENTRY(PREFIX, SCHEDULE, M, N, K, STAGES, CM, CN, CK) \
+  gemm_sig_res_sm90_##SCHEDULE##_##PREFIX##_##M##x##N##x##K##_s##STAGES##_c##CM##x##CN##x##CK
+
+#define FUSEDOPS_SM90_CONFIG(ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK) \
+  ::fusedops::sm90::Config<ELEMENT, ::fusedops::sm90::Schedule::SCHEDULE,    \
+                           ::fusedops::sm90::Tile<M, N, K>, STAGES,          \
+                           ::fusedops::sm90::Cluster<CM, CN, CK>>
+
+#define FUSEDOPS_SM90_KERNEL(PREFIX, ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK)            \
+  extern "C" __global__ void __launch_bounds__(                                                 \
+      FUSEDOPS_SM90_CONFIG(ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK)::kThreads, 1)        \
+      FUSEDOPS_SM90_ENTRY(PREFIX, SCHEDULE, M, N, K, STAGES, CM, CN, CK)(                       \
+          const __grid_constant__ CUtensorMap x_map,                                            \
+          const __grid_constant__ CUtensorMap weight_map,                                       \
+          const __grid_constant__ CUtensorMap out_map,                                          \
+          const __grid_constant__::fusedops::sm90::Params<ELEMENT, ::fusedops::SigmoidResidual> \
+              params) {                                                                         \
+    ::fusedops::sm90::warp_specialized_gemm<FUSEDOPS_SM90_CONFIG(                               \
+        ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK)>(x_map, weight_map, out_map, params);   \
+  }
+
+#define FUSEDOPS_SM90_INSTANCE(PREFIX, ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK)             \
+  ::fusedops::sm90::instance<FUSEDOPS_SM90_CONFIG(ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK), \
+                             ::fusedops::SigmoidResidual,                                          \
+                             &FUSEDOPS_SM90_ENTRY(PREFIX, SCHEDULE, M, N, K, STAGES, CM, CN, CK)>( \
+      #PREFIX "_" #M "x" #N "x" #K "_s" #STAGES "_c" #CM "x" #CN "x" #CK,                          \
+      FUSEDOPS_SM90_STRING(FUSEDOPS_SM90_ENTRY(PREFIX, SCHEDULE, M, N, K, STAGES, CM, CN, CK))),
+
+#define FUSEDOPS_SM90_STRING(TEXT) FUSEDOPS_SM90_STRING_OF(TEXT)
+#define FUSEDOPS_SM90_STRING_OF(TEXT) #TEXT
+
+// APPLY(..., schedule, tile m, n, k, stages, cluster m, n, k)
+#define FUSEDOPS_SM90_CONFIGS(APPLY, ...)                   \
+  APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 4, 2, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 4, 1, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 4, 1, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 256, 128, 64, 4, 1, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 256, 192, 64, 3, 1, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 192, 64, 4, 2, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 2, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 1, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 128, 4, 1, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 64, 128, 128, 4, 1, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 2) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 4) \
+  APPLY(__VA_ARGS__, cooperative, 64, 128, 128, 4, 1, 1, 2) \
+  APPLY(__VA_ARGS__, cooperative, 64, 128, 128, 4, 1, 1, 4) \
+  APPLY(__VA_ARGS__, pingpong, 128, 192, 64, 4, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 1, 1, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 64, 256, 64, 4, 2, 1, 1)

@@ -1,0 +1,39 @@
+#include <cudaTypedefs.h>
+#include <cuda_runtime_api.h>
+
+#include "cuda/sm90_tensor_map.h"
+
+namespace fusedops::sm90 {
+namespace {
+
+// Through the runtime, so that the library loads where there is no driver.
+PFN_cuTensorMapEncodeTiled_v12000 find_encoder() {
+  void* encoder = nullptr;
+  cudaDriverEntryPointQueryResult found;
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encoder,
+                                                             12000, cudaEnableDefault, &found);
+  if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) return nullptr;
+  return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(encoder);
+}
+
+}  // namespace
+
+bool encode_tensor_map(const MatrixView& view, CUtensorMap& map) {
+  static const PFN_cuTensorMapEncodeTiled_v12000 encode = find_encoder();
+  if (encode == nullptr) return false;
+
+  const cuuint64_t extents[2] = {static_cast<cuuint64_t>(view.columns),
+                                 static_cast<cuuint64_t>(view.rows)};
+  const cuuint64_t row_bytes[1] = {static_cast<cuuint64_t>(view.row_stride) * size_of(view.dtype)};
+  const cuuint32_t box[2] = {static_cast<cuuint32_t>(view.box_columns),
+                             static_cast<cuuint32_t>(view.box_rows)};
+  const cuuint32_t element_steps[2] = {1, 1};
+  const CUtensorMapDataType type = view.dtype == DType::bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                                 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  return encode(&map, type, 2, const_cast<void*>(view.data), extents, row_bytes, box, element_steps,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+}  // namespace fusedops::sm90

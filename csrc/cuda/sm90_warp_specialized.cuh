@@ -1,0 +1,288 @@
+#pragma once
+
+#include "cuda/sm90_output.cuh"
+
+// A persistent, warp-specialised GEMM for sm_90a. One thread of the producer warpgroup keeps a ring
+// of shared-memory stages filled by TMA; the consumer warpgroups multiply out of it with wgmma and
+// run the epilogue on their registers. Blocks of a cluster run in step over the same cluster tiles,
+// including those that reach beyond the output, so that multicast always finds its receivers.
+namespace fusedops::sm90 {
+
+// Where a block stands in its cluster.
+template <class Config>
+struct ClusterPlace {
+  uint32_t rank = Config::kClusterSize == 1 ? 0 : block_rank_in_cluster();
+  uint32_t m = rank % Config::kClusterM;
+  uint32_t n = Config::kSplitK == 1 ? rank / Config::kClusterM : 0;
+
+  static constexpr bool kMulticastsX = Config::kClusterN > 1;
+  static constexpr bool kMulticastsWeight = Config::kClusterM > 1;
+  // A stage is written by every block that shares this one's rows or columns.
+  static constexpr int kWriters = Config::kClusterM + Config::kClusterN - 1;
+
+  __device__ __forceinline__ uint16_t blocks_in_row() const {
+    uint32_t mask = 0;
+#pragma unroll
+    for (int column = 0; column < Config::kClusterN; ++column) {
+      mask |= 1u << (m + column * Config::kClusterM);
+    }
+    return mask;
+  }
+
+  __device__ __forceinline__ uint16_t blocks_in_column() const {
+    return ((1u << Config::kClusterM) - 1) << (n * Config::kClusterM);
+  }
+};
+
+// The part of the K loop this block does.
+struct KRange {
+  int begin, end;
+};
+
+template <class Config>
+__device__ __forceinline__ KRange k_range(int k_tiles, uint32_t rank) {
+  if constexpr (Config::kSplitK == 1) return {0, k_tiles};
+  const int64_t part = rank;
+  return {static_cast<int>(part * k_tiles / Config::kSplitK),
+          static_cast<int>((part + 1) * k_tiles / Config::kSplitK)};
+}
+
+// The tiles of one block, one after the other.
+template <class Config>
+class TileWalk {
+ public:
+  __device__ __forceinline__ TileWalk(const TileOrder& order, const ClusterPlace<Config>& place,
+                                      int skipped = 0)
+      : order_(order),
+        place_(place),
+        step_(gridDim.x / Config::kClusterSize),
+        index_(blockIdx.x / Config::kClusterSize + skipped * step_) {}
+
+  __device__ __forceinline__ bool done() const { return index_ >= order_.count(); }
+  __device__ __forceinline__ void advance(int tiles = 1) { index_ += tiles * step_; }
+
+  // The first row and column of the current tile.
+  __device__ __forceinline__ void locate(int& row, int& column) const {
+    order_.locate(index_, row, column);
+    row = (row * Config::kClusterM + place_.m) * Config::kTileM;
+    column = (column * Config::kClusterN + place_.n) * Config::kTileN;
+  }
+
+ private:
+  const TileOrder& order_;
+  const ClusterPlace<Config>& place_;
+  const int step_;
+  int index_;
+};
+
+template <class Config>
+__device__ __forceinline__ void load_stage(SharedStorage<Config>& shared, uint32_t stage,
+                                           const CUtensorMap& x_map, const CUtensorMap& weight_map,
+                                           const ClusterPlace<Config>& place, int row, int column,
+                                           int k) {
+  using Place = ClusterPlace<Config>;
+  uint64_t& full = shared.full[stage];
+  const int slice_x = place.n * Config::kBoxRowsX;
+  const int slice_weight = place.m * Config::kBoxRowsWeight;
+#pragma unroll
+  for (int box = 0; box < Config::kBoxes; ++box) {
+    const int box_k = k + box * Config::kBoxColumns;
+    void* const x = shared.x[stage][box][slice_x];
+    if constexpr (Place::kMulticastsX) {
+      load_box_multicast(x_map, full, x, box_k, row + slice_x, place.blocks_in_row());
+    } else {
+      load_box(x_map, full, x, box_k, row);
+    }
+    void* const weight = shared.weight[stage][box][slice_weight];
+    if constexpr (Place::kMulticastsWeight) {
+      load_box_multicast(weight_map, full, weight, box_k, column + slice_weight,
+                         place.blocks_in_column());
+    } else {
+      load_box(weight_map, full, weight, box_k, column);
+    }
+  }
+}
+
+// Run by one thread.
+template <class Config>
+__device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUtensorMap& x_map,
+                                        const CUtensorMap& weight_map, const TileOrder& order,
+                                        const ClusterPlace<Config>& place, KRange range) {
+  RingPosition<Config::kStages> position;
+  for (TileWalk<Config> walk(order, place); !walk.done(); walk.advance()) {
+    int row, column;
+    walk.locate(row, column);
+    for (int k_tile = range.begin; k_tile < range.end; ++k_tile) {
+      wait(shared.empty[position.stage], position.parity ^ 1);
+      // Boxes that reach beyond a matrix are zero-filled and count in full.
+      arrive_expecting(shared.full[position.stage], Config::kStageBytes);
+      load_stage<Config>(shared, position.stage, x_map, weight_map, place, row, column,
+                         k_tile * Config::kTileK);
+      position.advance();
+    }
+  }
+  if constexpr (ClusterPlace<Config>::kWriters > 1) {
+    // Other blocks still signal this block's barriers: outlive them.
+    for (int stage = 0; stage < Config::kStages; ++stage) {
+      wait(shared.empty[position.stage], position.parity ^ 1);
+      position.advance();
+    }
+  }
+}
+
+// Tells every block that wrote this stage that the calling warp no longer reads it.
+template <class Config>
+__device__ __forceinline__ void release_stage(SharedStorage<Config>& shared, uint32_t stage,
+                                              const ClusterPlace<Config>& place) {
+  const uint32_t lane = threadIdx.x % kWarp;
+  if constexpr (ClusterPlace<Config>::kWriters == 1) {
+    if (lane == 0) arrive(shared.empty[stage]);
+  } else {
+    const bool same_row = lane % Config::kClusterM == place.m;
+    const bool same_column = lane / Config::kClusterM == place.n;
+    if (lane < Config::kClusterSize && (same_row || same_column)) {
+      arrive_in_block(shared.empty[stage], lane);
+    }
+  }
+}
+
+// accumulators (+)= one stage of products, asynchronously.
+template <class Config>
+__device__ __forceinline__ void multiply_stage(
+    const SharedStorage<Config>& shared, uint32_t stage, int first_row,
+    float (&accumulators)[Config::kBlocksM][Config::kTileN / 2], bool accumulate) {
+  constexpr int kStepsPerBox = Config::kBoxColumns / kWgmmaK;
+  pin_registers(accumulators);
+  fence_wgmma();
+#pragma unroll
+  for (int box = 0; box < Config::kBoxes; ++box) {
+    const uint64_t x = wgmma_descriptor(shared.x[stage][box][first_row]);
+    const uint64_t weight = wgmma_descriptor(shared.weight[stage][box]);
+    constexpr uint64_t kDescriptorStepM = kWgmmaM * kSwizzleBytes >> 4;
+#pragma unroll
+    for (int step = 0; step < kStepsPerBox; ++step) {
+#pragma unroll
+      for (int block = 0; block < Config::kBlocksM; ++block) {
+        wgmma<typename Config::Element, Config::kTileN>(
+            x + block * kDescriptorStepM + step * kDescriptorStepK,
+            weight + step * kDescriptorStepK, accumulators[block],
+            accumulate || box > 0 || step > 0);
+      }
+    }
+  }
+  commit_wgmma();
+}
+
+// Issues the products of one tile. On return those of the last stage are still in flight and
+// `position` is that stage's successor; the stage is not yet released.
+template <class Config>
+__device__ __forceinline__ uint32_t
+multiply(SharedStorage<Config>& shared, const ClusterPlace<Config>& place,
+         RingPosition<Config::kStages>& position, int k_tiles, int first_row,
+         float (&accumulators)[Config::kBlocksM][Config::kTileN / 2]) {
+  uint32_t in_flight = position.stage;
+  wait(shared.full[position.stage], position.parity);
+  multiply_stage<Config>(shared, position.stage, first_row, accumulators, false);
+  position.advance();
+  for (int k_tile = 1; k_tile < k_tiles; ++k_tile) {
+    wait(shared.full[position.stage], position.parity);
+    multiply_stage<Config>(shared, position.stage, first_row, accumulators, true);
+    wait_wgmma<1>();
+    release_stage<Config>(shared, in_flight, place);
+    in_flight = position.stage;
+    position.advance();
+  }
+  return in_flight;
+}
+
+template <class Config, class Epilogue>
+__device__ __forceinline__ void consume(SharedStorage<Config>& shared, const CUtensorMap& out_map,
+                                        const Params<typename Config::Element, Epilogue>& params,
+                                        const ClusterPlace<Config>& place, KRange range,
+                                        int consumer) {
+  constexpr int kStride = Config::kPingpong ? 2 : 1;
+  const int first_row = Config::kPingpong ? 0 : consumer * Config::kBlocksM * kWgmmaM;
+  const int k_tiles = range.end - range.begin;
+  Output<Config, Epilogue> output(params, out_map, shared, consumer);
+  RingPosition<Config::kStages> position;
+  if constexpr (Config::kPingpong) position.skip(consumer * k_tiles);
+
+  uint32_t parity = 0;
+  TileWalk<Config> walk(params.order, place, Config::kPingpong ? consumer : 0);
+  for (; !walk.done(); walk.advance(kStride)) {
+    int row, column;
+    walk.locate(row, column);
+
+    // The first warpgroup's first turn comes with the fresh barrier.
+    if constexpr (Config::kPingpong) wait(shared.turn[consumer], parity ^ (consumer == 0));
+    float accumulators[Config::kBlocksM][Config::kTileN / 2];
+    const uint32_t in_flight =
+        multiply<Config>(shared, place, position, k_tiles, first_row, accumulators);
+    if constexpr (Config::kPingpong) {
+      __syncwarp();
+      if (threadIdx.x % kWarp == 0) arrive(shared.turn[consumer ^ 1]);
+      position.skip(k_tiles);  // the other warpgroup's tile
+    }
+    output.load_bias(column);
+    wait_wgmma<0>();
+    pin_registers(accumulators);
+    release_stage<Config>(shared, in_flight, place);
+
+    if constexpr (Config::kSplitK > 1) {
+      output.reduce_and_store(accumulators, row + first_row, column, place.rank, parity);
+    } else {
+      output.store(accumulators, row + first_row, column);
+    }
+    parity ^= 1;
+  }
+  output.finish();
+}
+
+template <class Config>
+__device__ __forceinline__ void init_barriers(SharedStorage<Config>& shared) {
+  constexpr int kWarps = kWarpgroup / kWarp;
+  constexpr int kReaders = Config::kConsumersPerTile * kWarps * ClusterPlace<Config>::kWriters;
+  for (int stage = 0; stage < Config::kStages; ++stage) {
+    init_barrier(shared.full[stage], 1);
+    init_barrier(shared.empty[stage], kReaders);
+  }
+  for (uint64_t& turn : shared.turn) init_barrier(turn, kWarps);
+  if constexpr (Config::kSplitK > 1) {
+    init_barrier(shared.scratch.written, Config::kConsumers * kWarps * Config::kSplitK);
+    init_barrier(shared.scratch.read, Config::kConsumers * kWarps * Config::kSplitK);
+  }
+  fence_barrier_init();
+}
+
+template <class Config, class Epilogue>
+__device__ __forceinline__ void warp_specialized_gemm(
+    const CUtensorMap& x_map, const CUtensorMap& weight_map, const CUtensorMap& out_map,
+    const Params<typename Config::Element, Epilogue>& params) {
+  extern __shared__ __align__(kSwizzleAtomBytes) uint8_t shared_memory[];
+  auto& shared = *reinterpret_cast<SharedStorage<Config>*>(shared_memory);
+
+  const ClusterPlace<Config> place;
+  const KRange range = k_range<Config>(params.k_tiles, place.rank);
+
+  if (threadIdx.x == 0) {
+    prefetch_descriptor(x_map);
+    prefetch_descriptor(weight_map);
+    if (params.store_by_tma) prefetch_descriptor(out_map);
+    init_barriers<Config>(shared);
+  }
+  __syncthreads();
+  if constexpr (Config::kClusterSize > 1) sync_cluster();
+
+  const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / kWarpgroup, 0);
+  if (warpgroup == 0) {
+    if constexpr (Config::kMovesRegisters) shrink_registers<Config::kProducerRegisters>();
+    if (threadIdx.x == 0) {
+      produce<Config>(shared, x_map, weight_map, params.order, place, range);
+    }
+  } else {
+    if constexpr (Config::kMovesRegisters) grow_registers<Config::kConsumerRegisters>();
+    consume<Config>(shared, out_map, params, place, range, warpgroup - 1);
+  }
+}
+
+}  // namespace fusedops::sm90

@@ -1,0 +1,29 @@
+"""Skips GPU tests aloud where there is no card, and makes Hypothesis repeatable in CI."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import pytest
+import torch
+
+NO_CARD = "no CUDA card here: nothing of this was checked on a GPU"
+
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=NO_CARD))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(NO_CARD in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"{count} GPU tests were SKIPPED: {NO_CARD}", red=True)

@@ -1,0 +1,172 @@
+"""What each kernel declares: its accuracy, what it cannot take and why, and its configurations.
+
+Nothing here imports Triton: a kernel's own file is imported when the kernel is prepared.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from fusedops.numerics import (
+    FP32_ROUNDOFF,
+    FP64_ROUNDOFF,
+    TENSOR_CORE_CHAIN,
+    TF32_ROUNDOFF,
+)
+from fusedops.registry import Accumulation, Kernel, Launch, Problem, dtype_name
+
+from . import candidates
+from .config import MOST_REDUCTION, Config, uses_tf32, why_invalid
+
+BACKEND = "triton"
+OPERATOR = "gemm_sig_res"
+HALF = (torch.float16, torch.bfloat16)
+DTYPES = (*HALF, torch.float32, torch.float64)
+TMA_ALIGNMENT = 16
+MOST_TMA_STRIDE = 2**40
+MOST_TMA_SIZE = 2**31 - 1 - 256
+"""The largest size whose last block's coordinates still fit the 32 bits TMA counts in."""
+
+
+def accumulation(problem: Problem) -> Accumulation:
+    if problem.dtype in HALF:
+        return Accumulation(FP32_ROUNDOFF, TENSOR_CORE_CHAIN)
+    if problem.dtype == torch.float64:
+        return Accumulation(FP64_ROUNDOFF)
+    return Accumulation(TF32_ROUNDOFF if uses_tf32(problem) else FP32_ROUNDOFF)
+
+
+def tiled_why_not(problem: Problem) -> tuple[str, ...]:
+    reasons = [*_common(problem), *_card(problem, (8, 0), "cp.async and bfloat16")]
+    if problem.dtype not in DTYPES:
+        reasons.append(_dtypes(problem, "float16, bfloat16, float32 and float64"))
+    if problem.k > MOST_REDUCTION:
+        reasons.append(
+            f"K is {problem.k}, and the kernel counts it in 32 bits, up to {MOST_REDUCTION}: split "
+            "K, or use torch.reference"
+        )
+    if not reasons and not candidates.tiled(problem):
+        reasons += why_invalid(candidates.HALF[0], problem, tma=False)
+    return tuple(reasons)
+
+
+def persistent_tma_why_not(problem: Problem) -> tuple[str, ...]:
+    reasons = [*_common(problem), *_card(problem, (9, 0), "TMA")]
+    if problem.dtype == torch.float32 and not uses_tf32(problem):
+        reasons.append(
+            "the operands are float32 at 'ieee' precision, and its products are taken by tensor "
+            "cores: set torch.backends.cuda.matmul.fp32_precision = 'tf32', or use triton.tiled"
+        )
+    elif problem.dtype not in (*HALF, torch.float32):
+        reasons.append(_dtypes(problem, "float16, bfloat16, and float32 where TF32 is allowed"))
+    if problem.alignment < TMA_ALIGNMENT:
+        reasons.append(
+            f"an operand's address is a multiple of {problem.alignment} bytes only, and TMA needs "
+            f"{TMA_ALIGNMENT}: clone the operand"
+        )
+    for name, size in (("M", problem.m), ("N", problem.n), ("K", problem.k)):
+        if size > MOST_TMA_SIZE:
+            reasons.append(
+                f"{name} is {size}, and TMA's coordinates reach {MOST_TMA_SIZE}: split it, or use "
+                "triton.tiled"
+            )
+    reasons += _layout("x", problem, problem.m, problem.x_strides)
+    reasons += _layout("weight", problem, problem.n, problem.weight_strides)
+    if not reasons and not candidates.persistent_tma(problem):
+        reasons += why_invalid(candidates.all_persistent_tma(problem)[-1], problem, tma=True)
+    return tuple(reasons)
+
+
+def prepare_tiled(problem: Problem, config: Config) -> Launch:
+    from .tiled import launch
+
+    return launch(problem, config)
+
+
+def prepare_persistent_tma(problem: Problem, config: Config) -> Launch:
+    from .persistent_tma import launch
+
+    return launch(problem, config)
+
+
+def _common(problem: Problem) -> list[str]:
+    reasons = []
+    if problem.interpreted and problem.dtype == torch.bfloat16:
+        reasons.append(
+            "the operands are bfloat16, and Triton's interpreter multiplies their bits as integers "
+            "and truncates its results: unset TRITON_INTERPRET, or use float16"
+        )
+    if problem.op != OPERATOR:
+        reasons.append(
+            f"the operator is {problem.op}, and it computes {OPERATOR}: use that operator's kernels"
+        )
+    if problem.bias_dtype not in (None, problem.dtype, torch.float32):
+        reasons.append(
+            f"bias is {dtype_name(problem.bias_dtype)}, and it takes bias in x's dtype, "
+            f"{dtype_name(problem.dtype)}, or float32: convert the bias"
+        )
+    return reasons
+
+
+def _card(problem: Problem, least: tuple[int, int], needs: str) -> list[str]:
+    if problem.interpreted:
+        return []
+    if problem.device != "cuda":
+        return [
+            f"the operands are on {problem.device}, and Triton compiles for CUDA cards: move them "
+            "to one, or set TRITON_INTERPRET=1 before the first import for Triton's interpreter"
+        ]
+    if problem.capability is None or problem.capability < least:
+        has = "unknown" if problem.capability is None else ".".join(map(str, problem.capability))
+        return [
+            f"the card's compute capability is {has}, and {needs} need at least "
+            f"{least[0]}.{least[1]}: use another kernel"
+        ]
+    return []
+
+
+def _dtypes(problem: Problem, taken: str) -> str:
+    return f"the operands are {dtype_name(problem.dtype)}, and it takes {taken}: convert them"
+
+
+def _layout(name: str, problem: Problem, rows: int, strides: tuple[int, int]) -> list[str]:
+    """Reasons why TMA cannot read a matrix of rows of K elements."""
+    reasons = []
+    row, column = strides
+    itemsize = problem.dtype.itemsize
+    if column != 1 and problem.k > 1:
+        reasons.append(
+            f"{name}'s elements along K are {column} apart, and TMA needs them adjacent: use "
+            f"{name}.contiguous()"
+        )
+    if rows == 1:
+        return reasons
+    if row * itemsize % TMA_ALIGNMENT:
+        reasons.append(
+            f"{name}'s rows are {row * itemsize} bytes apart, and TMA needs a multiple of "
+            f"{TMA_ALIGNMENT}: pad K to a multiple of {TMA_ALIGNMENT // itemsize}"
+        )
+    if row < problem.k:
+        reasons.append(
+            f"{name}'s rows are {row} elements apart and hold {problem.k}, and TMA needs them "
+            f"apart: use {name}.contiguous()"
+        )
+    if row * itemsize >= MOST_TMA_STRIDE:
+        reasons.append(
+            f"{name}'s rows are {row * itemsize} bytes apart, and TMA reaches below "
+            f"{MOST_TMA_STRIDE}: use {name}.contiguous()"
+        )
+    return reasons
+
+
+TILED = Kernel(
+    "triton.tiled", BACKEND, accumulation, tiled_why_not, candidates.tiled, prepare_tiled
+)
+PERSISTENT_TMA = Kernel(
+    "triton.persistent_tma",
+    BACKEND,
+    accumulation,
+    persistent_tma_why_not,
+    candidates.persistent_tma,
+    prepare_persistent_tma,
+)

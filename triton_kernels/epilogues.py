@@ -1,0 +1,19 @@
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+"""What happens to the accumulator while it is still in registers."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def sigmoid(z):
+    """1 / (1 + exp(-z)): exp2 may reach infinity or zero, and both give the right limit."""
+    return 1.0 / (1.0 + tl.exp2(z * -1.4426950408889634))
+
+
+@triton.jit
+def sigmoid_residual(z, scale):
+    """Z + scale * sigmoid(z)."""
+    return z + scale * sigmoid(z)

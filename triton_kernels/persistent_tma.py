@@ -1,0 +1,210 @@
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+"""One program per multiprocessor, taking tile after tile; operands come through TMA."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from fusedops.registry import Launch, Problem
+
+from .config import Config, stores_by_tma, uses_tf32
+from .epilogues import sigmoid_residual
+from .launch import Binaries, Specialization, current_stream, element, pointer
+from .order import grouped
+
+
+@triton.jit
+def persistent_tma(
+    x,
+    weight,
+    bias,
+    out,
+    scale,
+    M,
+    N,
+    K,
+    EPILOGUE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    STORE_TMA: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+    PIECES: tl.constexpr,
+    FLATTEN: tl.constexpr,
+):
+    tiles_m = tl.cdiv(M, BLOCK_M)
+    tiles_n = tl.cdiv(N, BLOCK_N)
+    programs = tl.num_programs(0)
+    # The loop is pipelined across tiles, so what the stores need is counted apart from the loads.
+    stored = tl.program_id(0) - programs
+    for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, programs, flatten=FLATTEN):
+        tile_m, tile_n = grouped(tile, tiles_m, tiles_n, GROUP_M)
+        z = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+        for k in range(0, K, BLOCK_K):
+            a = x.load([tile_m * BLOCK_M, k])
+            b = weight.load([tile_n * BLOCK_N, k])
+            z = tl.dot(a, b.T, z, input_precision=PRECISION)
+
+        stored += programs
+        stored_m, stored_n = grouped(stored, tiles_m, tiles_n, GROUP_M)
+        row = stored_m * BLOCK_M
+        column = stored_n * BLOCK_N
+        if PIECES == 1:
+            store(z, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA)
+        else:
+            halves = z.reshape((BLOCK_M, 2, BLOCK_N // 2)).permute(0, 2, 1)
+            left, right = halves.split()
+            store(left, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA)
+            middle = column + BLOCK_N // 2
+            store(right, bias, out, scale, row, middle, M, N, EPILOGUE, STORE_TMA)
+
+
+@triton.jit
+def store(
+    z,
+    bias,
+    out,
+    scale,
+    row,
+    column,
+    M,
+    N,
+    EPILOGUE: tl.constexpr,
+    STORE_TMA: tl.constexpr,
+):
+    """Apply the epilogue to a piece of the tile, and store it."""
+    columns = column + tl.arange(0, z.shape[1])
+    if bias is not None:
+        z += tl.load(bias + columns, mask=columns < N, other=0.0).to(tl.float32)[None, :]
+    y = EPILOGUE(z, tl.full((), scale, tl.float32))
+    if STORE_TMA:
+        out.store([row, column], y.to(out.dtype))
+    else:
+        rows = row + tl.arange(0, z.shape[0])
+        places = rows.to(tl.int64)[:, None] * N + columns[None, :]
+        inside = (rows < M)[:, None] & (columns < N)[None, :]
+        tl.store(out + places, y.to(out.dtype.element_ty), mask=inside)
+
+
+def specialization(problem: Problem, config: Config) -> Specialization:
+    """What the code for this problem depends on: no size, and no stride but how rows are stored."""
+    half = config.block_n // config.pieces
+    by_tma = stores_by_tma(problem)
+    absent = {} if problem.bias_dtype else {"bias": None}
+    return Specialization(
+        function=persistent_tma,
+        types={
+            "x": _descriptor_type(problem.dtype, config.block_m, config.block_k),
+            "weight": _descriptor_type(problem.dtype, config.block_n, config.block_k),
+            "bias": pointer(problem.bias_dtype),
+            "out": _descriptor_type(problem.dtype, config.block_m, half)
+            if by_tma
+            else pointer(problem.dtype),
+            "scale": "fp64",
+            "M": "i32",
+            "N": "i32",
+            "K": "i32",
+        },
+        constants={
+            **absent,
+            "EPILOGUE": sigmoid_residual,
+            "PRECISION": "tf32" if uses_tf32(problem) else "ieee",
+            "STORE_TMA": by_tma,
+            "BLOCK_M": config.block_m,
+            "BLOCK_N": config.block_n,
+            "BLOCK_K": config.block_k,
+            "GROUP_M": config.group_m,
+            "PIECES": config.pieces,
+            "FLATTEN": config.flatten,
+        },
+        divisors={"bias": problem.alignment, **({} if by_tma else {"out": 16})},
+        num_warps=config.num_warps,
+        num_stages=config.num_stages,
+    )
+
+
+def launch(problem: Problem, config: Config) -> Launch:
+    """The launch of this problem in this configuration."""
+    special = specialization(problem, config)
+    programs = min(config.tiles(problem), max(problem.multiprocessors, 1))
+    m, n, k = problem.m, problem.n, problem.k
+    by_tma = stores_by_tma(problem)
+    x_shape, x_strides = [m, k], [_row_stride(problem, m, problem.x_strides[0]), 1]
+    weight_shape, weight_strides = [n, k], [_row_stride(problem, n, problem.weight_strides[0]), 1]
+    out_shape, out_strides = [m, n], [n, 1]
+
+    if problem.interpreted:
+        half = config.block_n // config.pieces
+
+        def interpret(
+            x: torch.Tensor,
+            weight: torch.Tensor,
+            bias: torch.Tensor | None,
+            scale: float,
+            out: torch.Tensor,
+        ) -> None:
+            x_tiles = TensorDescriptor(x, x_shape, x_strides, [config.block_m, config.block_k])
+            weight_tiles = TensorDescriptor(
+                weight, weight_shape, weight_strides, [config.block_n, config.block_k]
+            )
+            out_tiles = out
+            if by_tma:
+                out_tiles = TensorDescriptor(out, out_shape, out_strides, [config.block_m, half])
+            persistent_tma[(programs,)](
+                x_tiles, weight_tiles, bias, out_tiles, scale, m, n, k, **special.keywords
+            )
+
+        return interpret
+
+    binaries = Binaries(special, problem)
+    rest = (m, n, k, *special.keywords.values())
+
+    def run(
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float,
+        out: torch.Tensor,
+    ) -> None:
+        device = x.get_device()
+        start, function, metadata = binaries[device]
+        start(
+            *(programs, 1, 1, current_stream(device), function, metadata, None, None, None),
+            Matrix(x, x_shape, x_strides),
+            Matrix(weight, weight_shape, weight_strides),
+            None if bias is None else bias.data_ptr(),
+            Matrix(out, out_shape, out_strides) if by_tma else out.data_ptr(),
+            scale,
+            *rest,
+        )
+
+    return run
+
+
+class Matrix:
+    """What Triton's launcher reads of a TensorDescriptor, without the checks of every call."""
+
+    __slots__ = ("base", "shape", "strides")
+    padding = "zero"
+    round_f32_to_tf32 = False
+
+    def __init__(self, base: torch.Tensor, shape: list[int], strides: list[int]) -> None:
+        self.base = base
+        self.shape = shape
+        self.strides = strides
+
+
+def _descriptor_type(dtype: torch.dtype, rows: int, columns: int) -> str:
+    return f"tensordesc<{element(dtype)}[{rows}, {columns}]>"
+
+
+def _row_stride(problem: Problem, rows: int, stride: int) -> int:
+    """The stride of rows; of a single row, whose own means nothing, one that TMA accepts."""
+    if rows > 1:
+        return stride
+    vector = 16 // problem.dtype.itemsize
+    return -(-problem.k // vector) * vector

@@ -1,0 +1,163 @@
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+"""One program per tile of the result; operands are read through pointers, at any strides."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from fusedops.registry import Launch, Problem
+
+from .config import Config, divisor, uses_tf32
+from .epilogues import sigmoid_residual
+from .launch import Binaries, Specialization, current_stream, pointer
+from .order import grouped
+
+
+@triton.jit
+def tiled(
+    x,
+    weight,
+    bias,
+    out,
+    scale,
+    M,
+    N,
+    K,
+    stride_xm,
+    stride_xk,
+    stride_wn,
+    stride_wk,
+    EPILOGUE: tl.constexpr,
+    ACCUMULATOR: tl.constexpr,
+    PRECISION: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+):
+    tiles_m = tl.cdiv(M, BLOCK_M).to(tl.int32)
+    tiles_n = tl.cdiv(N, BLOCK_N).to(tl.int32)
+    tile_m, tile_n = grouped(tl.program_id(0), tiles_m, tiles_n, GROUP_M)
+    rows = tile_m.to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    columns = tile_n.to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    depth = tl.arange(0, BLOCK_K)
+    step = tl.full((), BLOCK_K, tl.int64)
+
+    x_tile = x + rows[:, None] * stride_xm + depth.to(tl.int64)[None, :] * stride_xk
+    weight_tile = weight + depth.to(tl.int64)[:, None] * stride_wk + columns[None, :] * stride_wn
+    x_mask = (rows < M)[:, None]
+    weight_mask = (columns < N)[None, :]
+    z = tl.zeros((BLOCK_M, BLOCK_N), dtype=ACCUMULATOR)
+    for k in range(0, K, BLOCK_K):
+        if EVEN_K:
+            a = tl.load(x_tile, mask=x_mask, other=0.0)
+            b = tl.load(weight_tile, mask=weight_mask, other=0.0)
+        else:
+            left = depth < K - k
+            a = tl.load(x_tile, mask=x_mask & left[None, :], other=0.0)
+            b = tl.load(weight_tile, mask=weight_mask & left[:, None], other=0.0)
+        z = tl.dot(a, b, z, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+        x_tile += step * stride_xk
+        weight_tile += step * stride_wk
+
+    if bias is not None:
+        z += tl.load(bias + columns, mask=columns < N, other=0.0).to(ACCUMULATOR)[None, :]
+    y = EPILOGUE(z, tl.full((), scale, ACCUMULATOR))
+    y_tile = out + rows[:, None] * N + columns[None, :]
+    tl.store(y_tile, y.to(out.dtype.element_ty), mask=x_mask & weight_mask)
+
+
+def specialization(problem: Problem, config: Config) -> Specialization:
+    """What the code for this problem depends on: not M, unless M is the direction x is read in."""
+    strides = _strides(problem)
+    unit = {name: 1 for name, stride in strides.items() if stride == 1}
+    integers = {"N": problem.n, "K": problem.k, **strides}
+    if "stride_xm" in unit:
+        integers["M"] = problem.m
+    vector = 16 // problem.dtype.itemsize
+    absent = {} if problem.bias_dtype else {"bias": None}
+    return Specialization(
+        function=tiled,
+        types={
+            "x": pointer(problem.dtype),
+            "weight": pointer(problem.dtype),
+            "bias": pointer(problem.bias_dtype),
+            "out": pointer(problem.dtype),
+            "scale": "fp64",
+            "M": "i64",
+            "N": "i64",
+            "K": "i32",
+            **dict.fromkeys(strides, "i64"),
+        },
+        constants={
+            **absent,
+            **unit,
+            "EPILOGUE": sigmoid_residual,
+            "ACCUMULATOR": tl.float64 if problem.dtype == torch.float64 else tl.float32,
+            "PRECISION": "tf32" if uses_tf32(problem) else "ieee",
+            "EVEN_K": problem.k % config.block_k == 0,
+            "BLOCK_M": config.block_m,
+            "BLOCK_N": config.block_n,
+            "BLOCK_K": config.block_k,
+            "GROUP_M": config.group_m,
+        },
+        divisors={
+            **dict.fromkeys(("x", "weight", "bias"), problem.alignment),
+            "out": 16,
+            **{name: divisor(value, vector) for name, value in integers.items()},
+        },
+        num_warps=config.num_warps,
+        num_stages=config.num_stages,
+    )
+
+
+def launch(problem: Problem, config: Config) -> Launch:
+    """The launch of this problem in this configuration."""
+    special = specialization(problem, config)
+    programs = config.tiles(problem)
+    sizes = (problem.m, problem.n, problem.k, *_strides(problem).values())
+
+    if problem.interpreted:
+
+        def interpret(
+            x: torch.Tensor,
+            weight: torch.Tensor,
+            bias: torch.Tensor | None,
+            scale: float,
+            out: torch.Tensor,
+        ) -> None:
+            tiled[(programs,)](x, weight, bias, out, scale, *sizes, **special.keywords)
+
+        return interpret
+
+    binaries = Binaries(special, problem)
+    rest = (*sizes, *special.keywords.values())
+
+    def run(
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float,
+        out: torch.Tensor,
+    ) -> None:
+        device = x.get_device()
+        start, function, metadata = binaries[device]
+        start(
+            *(programs, 1, 1, current_stream(device), function, metadata, None, None, None),
+            x.data_ptr(),
+            weight.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            out.data_ptr(),
+            scale,
+            *rest,
+        )
+
+    return run
+
+
+def _strides(problem: Problem) -> dict[str, int]:
+    names = ("stride_xm", "stride_xk", "stride_wn", "stride_wk")
+    return dict(zip(names, (*problem.x_strides, *problem.weight_strides), strict=True))
