@@ -8,6 +8,10 @@
 #include <stdexcept>
 #include <utility>
 
+#ifdef FUSEDOPS_CUDA
+#include "cuda/launcher.h"
+#endif
+
 namespace py = pybind11;
 
 namespace fusedops {
@@ -45,15 +49,43 @@ std::vector<std::string> why_not(const InstanceDescription& instance, int64_t m,
   return instance.why_not(problem);
 }
 
+#ifdef FUSEDOPS_CUDA
+Launcher launcher(const InstanceDescription& description, int64_t m, int64_t n, int64_t k,
+                  const std::optional<std::string>& bias_dtype, int64_t x_stride,
+                  int64_t weight_stride, int multiprocessors) {
+  Problem problem{};
+  problem.m = m;
+  problem.n = n;
+  problem.k = k;
+  problem.dtype = description.dtype;
+  if (bias_dtype) problem.bias_dtype = dtype_named(*bias_dtype);
+  problem.x_stride_m = x_stride;
+  problem.x_stride_k = 1;
+  problem.w_stride_n = weight_stride;
+  problem.w_stride_k = 1;
+  return Launcher(instances()[description.index], problem, multiprocessors);
+}
+
+void launch(const Launcher& start, uintptr_t x, uintptr_t weight, uintptr_t bias, double scale,
+            uintptr_t out, uintptr_t stream) {
+  const auto address = [](uintptr_t value) { return reinterpret_cast<void*>(value); };
+  const cudaError_t error = start(address(x), address(weight), address(bias), scale, address(out),
+                                  reinterpret_cast<cudaStream_t>(stream));
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::string(start.instance().kernel) + " " + start.instance().label +
+                             " could not be launched: " + error_string(error));
+  }
+}
+#endif
+
 py::list resources(const InstanceDescription& instance) {
   py::list all;
   for (const InstanceResources& each : instance.resources) {
-    all.append(py::dict(py::arg("arch") = each.architecture, py::arg("registers") = each.registers,
-                        py::arg("spill_bytes") = each.spill_bytes,
-                        py::arg("static_shared") = each.static_shared,
-                        py::arg("occupancy_blocks") = each.occupancy_blocks,
-                        py::arg("occupancy_warps") = each.occupancy_warps,
-                        py::arg("limiter") = each.limiter));
+    all.append(py::dict(
+        py::arg("arch") = each.architecture, py::arg("registers") = each.registers,
+        py::arg("spill_bytes") = each.spill_bytes, py::arg("static_shared") = each.static_shared,
+        py::arg("occupancy_blocks") = each.occupancy_blocks,
+        py::arg("occupancy_warps") = each.occupancy_warps, py::arg("limiter") = each.limiter));
   }
   return all;
 }
@@ -98,6 +130,13 @@ PYBIND11_MODULE(_catalogue, module) {
   using fusedops::InstanceDescription;
   module.doc() = "What this build of fusedops contains: kernels, resources, predicates.";
 
+#ifdef FUSEDOPS_CUDA
+  py::class_<fusedops::Launcher>(module, "Launcher")
+      .def("__call__", &fusedops::launch, py::arg("x"), py::arg("weight"), py::arg("bias"),
+           py::arg("scale"), py::arg("out"), py::arg("stream"), py::pos_only(),
+           "Launch on a stream of the current device. Addresses; a bias of 0 is none.");
+#endif
+
   py::class_<InstanceDescription>(module, "Instance")
       .def_readonly("kernel", &InstanceDescription::kernel)
       .def_readonly("label", &InstanceDescription::label)
@@ -115,9 +154,15 @@ PYBIND11_MODULE(_catalogue, module) {
       .def_readonly("shared_memory", &InstanceDescription::shared_memory)
       .def_property_readonly("resources", &fusedops::resources)
       .def("why_not", &fusedops::why_not, py::kw_only(), py::arg("m"), py::arg("n"), py::arg("k"),
-           py::arg("dtype"), py::arg("bias_dtype"), py::arg("x_strides"),
-           py::arg("weight_strides"), py::arg("alignment"), py::arg("capability"),
+           py::arg("dtype"), py::arg("bias_dtype"), py::arg("x_strides"), py::arg("weight_strides"),
+           py::arg("alignment"), py::arg("capability"),
            "Every reason this instance cannot run the problem; empty means it can.")
+#ifdef FUSEDOPS_CUDA
+      .def("launcher", &fusedops::launcher, py::kw_only(), py::arg("m"), py::arg("n"), py::arg("k"),
+           py::arg("bias_dtype"), py::arg("x_stride"), py::arg("weight_stride"),
+           py::arg("multiprocessors"), py::keep_alive<0, 1>(),
+           "The instance with a problem settled, one that why_not has no reason against.")
+#endif
       .def("__repr__", &fusedops::repr);
 
   module.def("instances", &fusedops::describe_instances,

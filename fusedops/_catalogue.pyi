@@ -15,6 +15,11 @@ class BuildInfo(TypedDict):
     cutlass: str | None
     torch_target: str
 
+class Launcher:
+    def __call__(
+        self, x: int, weight: int, bias: int, scale: float, out: int, stream: int, /
+    ) -> None: ...
+
 class Instance:
     @property
     def kernel(self) -> str: ...
@@ -51,6 +56,17 @@ class Instance:
         alignment: int,
         capability: tuple[int, int] | None,
     ) -> list[str]: ...
+    def launcher(
+        self,
+        *,
+        m: int,
+        n: int,
+        k: int,
+        bias_dtype: str | None,
+        x_stride: int,
+        weight_stride: int,
+        multiprocessors: int,
+    ) -> Launcher: ...
 
 def instances() -> list[Instance]: ...
 def build_info() -> BuildInfo: ...

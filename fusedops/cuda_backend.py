@@ -93,12 +93,19 @@ def estimated_time(problem: Problem, instance: Any) -> float:
 
 
 def _prepare(problem: Problem, config: Instance) -> Launch:
-    reason = native.load(native.CUDA_LIBRARY)
-    if reason:
-        raise RuntimeError(reason)
-    run = torch.ops.fusedops_cuda.launch.default
-    index = config.index
-    sizes = (problem.m, problem.n, problem.k, problem.x_strides[0], problem.weight_strides[0])
+    catalogue = native.catalogue()
+    assert catalogue is not None
+    bias_dtype = problem.bias_dtype
+    start = catalogue.instances()[config.index].launcher(
+        m=problem.m,
+        n=problem.n,
+        k=problem.k,
+        bias_dtype=None if bias_dtype is None else dtype_name(bias_dtype),
+        x_stride=problem.x_strides[0],
+        weight_stride=problem.weight_strides[0],
+        multiprocessors=problem.multiprocessors,
+    )
+    current_stream = torch._C._cuda_getCurrentRawStream
 
     def launch(
         x: torch.Tensor,
@@ -107,6 +114,13 @@ def _prepare(problem: Problem, config: Instance) -> Launch:
         scale: float,
         out: torch.Tensor,
     ) -> None:
-        run(index, x, weight, bias, scale, out, *sizes)
+        start(
+            x.data_ptr(),
+            weight.data_ptr(),
+            0 if bias is None else bias.data_ptr(),
+            scale,
+            out.data_ptr(),
+            current_stream(x.get_device()),
+        )
 
     return launch

@@ -52,7 +52,7 @@ def _above_autograd(overload: Callable[..., torch.Tensor]) -> Callable[..., torc
             )
         if forward_ad._current_level >= 0:
             raise RuntimeError("gemm_sig_res has no forward-mode derivative yet")
-        if _only_the_device_is_left(x) and _only_the_device_is_left(weight) and _is_plain(bias):
+        if _nothing_watches() and _is_plain(x) and _is_plain(weight) and _is_plain(bias):
             return compute(x, weight, bias, scale, *backend)
         with torch._C._AutoDispatchBelowAutograd():
             return overload(x, weight, bias, scale, *backend)
@@ -60,21 +60,21 @@ def _above_autograd(overload: Callable[..., torch.Tensor]) -> Callable[..., torc
     return kernel
 
 
-def _is_plain(bias: torch.Tensor | None) -> bool:
-    return bias is None or _only_the_device_is_left(bias)
+def _nothing_watches() -> bool:
+    """Whether no mode and no transform wants to see the call below Autograd.
 
-
-def _only_the_device_is_left(tensor: torch.Tensor) -> bool:
-    """Whether nothing between Autograd and the device's kernel wants to see the call.
-
-    Calling the kernel directly then saves the dispatcher's second round trip through Python.
+    Calling the device's kernel directly then saves a second round trip through the dispatcher.
     """
     return (
-        type(tensor) in _PLAIN_TYPES
-        and tensor.device.type != "meta"
-        and not tensor.is_neg()
-        and torch._C._len_torch_dispatch_stack() == 0
+        torch._C._len_torch_dispatch_stack() == 0
         and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def _is_plain(tensor: torch.Tensor | None) -> bool:
+    """Whether nothing but the device's kernel is left to run for this operand."""
+    return tensor is None or (
+        type(tensor) in _PLAIN_TYPES and not tensor.is_meta and not tensor.is_neg()
     )
 
 
@@ -91,11 +91,11 @@ def _untraced(kernel: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
 
 def _register(name: str, schema: str) -> Any:
     _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-    overload = getattr(getattr(torch.ops, NAMESPACE), name).default
+    packet = getattr(getattr(torch.ops, NAMESPACE), name)
     _library.impl(name, _untraced(compute), "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", _fake, lib=_library)
-    _library.impl(name, _untraced(_above_autograd(overload)), "Autograd")
-    return overload
+    _library.impl(name, _untraced(_above_autograd(packet.default)), "Autograd")
+    return packet
 
 
 gemm_sig_res = _register("gemm_sig_res", SCHEMA)

@@ -62,7 +62,7 @@ def asked(argument: str | None) -> tuple[str, str, str]:
     inside = _in_context.get()
     if inside is not None:
         return (*inside, "context")
-    return settings.BACKEND.read(), settings.KERNEL.read(), "environment"
+    return (*settings.selection(), "environment")
 
 
 @cache

@@ -67,6 +67,26 @@ BUILD_EXTENSIONS = Variable(
 VARIABLES = (BACKEND, KERNEL, LOG, BUILD_CUDA, BUILD_ARCHITECTURES, BUILD_EXTENSIONS)
 
 
+def selection() -> tuple[str, str]:
+    """(FUSEDOPS_BACKEND, FUSEDOPS_KERNEL), as they are now.
+
+    Every call reads them, and os.environ encodes, decodes and raises: it would cost more than the
+    rest of the look-up. Its own store does not.
+    """
+    if _KEYS is None:
+        return BACKEND.read(), KERNEL.read()
+    backend, kernel = _STORE.get(_KEYS[0]), _STORE.get(_KEYS[1])
+    if backend is None and kernel is None:
+        return _DEFAULTS
+    return BACKEND.read(), KERNEL.read()
+
+
+_DEFAULTS = (BACKEND.default, KERNEL.default)
+_STORE: dict[bytes | str, bytes | str] = getattr(os.environ, "_data", {})
+_ENCODE = getattr(os.environ, "encodekey", None)
+_KEYS = _ENCODE and (_ENCODE(BACKEND.name), _ENCODE(KERNEL.name))
+
+
 def triton_interpreter() -> bool:
     """Whether Triton's own TRITON_INTERPRET asks for its interpreter."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")

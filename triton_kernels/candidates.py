@@ -94,20 +94,17 @@ def tiled(problem: Problem) -> tuple[Config, ...]:
     if problem.dtype == torch.float64:
         return preferred(FP64, problem, tma=False, intensity=16)
     scattered = load_bytes(problem) < LEAST_LOAD_BYTES
-    if uses_tf32(problem):
-        tf32 = SCATTERED_FP32 if scattered else TF32
-        return preferred(tf32, problem, tma=False, intensity=64)
     if problem.dtype == torch.float32:
-        fp32 = SCATTERED_FP32 if scattered else FP32
-        return preferred(fp32, problem, tma=False, intensity=32)
+        tf32 = uses_tf32(problem)
+        single = SCATTERED_FP32 if scattered else TF32 if tf32 else FP32
+        return preferred(single, problem, tma=False, intensity=64 if tf32 else 32)
     ample = problem.capability is not None and 9 <= problem.capability[0] < 12
+    half: tuple[Config, ...] = HALF
     if scattered:
         half = SCATTERED_HALF
     elif ample:
         along_k = problem.x_strides[1] == problem.weight_strides[1] == 1
         half = (WIDE_SM90, *HALF_SM90) if along_k else HALF_SM90
-    else:
-        half = HALF
     return preferred(half, problem, tma=False, intensity=85 if ample else 64)
 
 

@@ -9,8 +9,7 @@ std::string capability_text(int capability) {
   return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
 }
 
-void check_capability(const Instance& instance, int capability,
-                      std::vector<std::string>& reasons) {
+void check_capability(const Instance& instance, int capability, std::vector<std::string>& reasons) {
   if (capability == 0) {
     reasons.push_back("it needs an NVIDIA GPU");
   } else if (capability < instance.min_capability) {

@@ -100,24 +100,24 @@ Instance instance(const char* label, const char* entry_symbol) {
 
 // One kernel per tile, under a C name: profilers show it and ptxas reports its resources under it.
 #define FUSEDOPS_SM80_CONFIG(ELEMENT, M, N, K, STAGES, WARPS_M, WARPS_N) \
-  ::fusedops::sm80::TileConfig<ELEMENT, M, N, K, STAGES, WARPS_M, WARPS_N>
+  fusedops::sm80::TileConfig<ELEMENT, M, N, K, STAGES, WARPS_M, WARPS_N>
 
 #define FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES) \
   gemm_sig_res_sm80_##PREFIX##_##M##x##N##x##K##_s##STAGES
 
-#define FUSEDOPS_SM80_KERNEL(PREFIX, ELEMENT, M, N, K, STAGES, WARPS_M, WARPS_N)            \
-  extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, 1)                    \
-      FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES)(                                         \
-          const __grid_constant__ ::fusedops::sm80::Params<::fusedops::SigmoidResidual> params) { \
-    ::fusedops::sm80::multistage<FUSEDOPS_SM80_CONFIG(ELEMENT, M, N, K, STAGES, WARPS_M,     \
-                                                     WARPS_N)>(params);                     \
+#define FUSEDOPS_SM80_KERNEL(PREFIX, ELEMENT, M, N, K, STAGES, WARPS_M, WARPS_N)                  \
+  extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, 1)                         \
+      FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES)(                                               \
+          const __grid_constant__ fusedops::sm80::Params<fusedops::SigmoidResidual> params) {     \
+    fusedops::sm80::multistage<FUSEDOPS_SM80_CONFIG(ELEMENT, M, N, K, STAGES, WARPS_M, WARPS_N)>( \
+        params);                                                                                  \
   }
 
-#define FUSEDOPS_SM80_INSTANCE(PREFIX, ELEMENT, M, N, K, STAGES, WARPS_M, WARPS_N)              \
-  ::fusedops::sm80::instance<FUSEDOPS_SM80_CONFIG(ELEMENT, M, N, K, STAGES, WARPS_M, WARPS_N),   \
-                            ::fusedops::SigmoidResidual,                                        \
-                            &FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES)>(                     \
-      #PREFIX "_" #M "x" #N "x" #K "_s" #STAGES,                                                \
+#define FUSEDOPS_SM80_INSTANCE(PREFIX, ELEMENT, M, N, K, STAGES, WARPS_M, WARPS_N)           \
+  fusedops::sm80::instance<FUSEDOPS_SM80_CONFIG(ELEMENT, M, N, K, STAGES, WARPS_M, WARPS_N), \
+                           fusedops::SigmoidResidual,                                        \
+                           &FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES)>(                   \
+      #PREFIX "_" #M "x" #N "x" #K "_s" #STAGES,                                             \
       FUSEDOPS_STRING(FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES))),
 
 #define FUSEDOPS_STRING(TEXT) FUSEDOPS_STRING_OF(TEXT)

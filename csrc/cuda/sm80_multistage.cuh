@@ -38,9 +38,9 @@ struct TileConfig {
   static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
   static constexpr int kVector = 16 / sizeof(Element);
 
-  using Atom = cute::conditional_t<cute::is_same_v<Element, cutlass::half_t>,
-                                   cute::SM80_16x8x16_F32F16F16F32_TN,
-                                   cute::SM80_16x8x16_F32BF16BF16F32_TN>;
+  using Atom =
+      cute::conditional_t<cute::is_same_v<Element, cutlass::half_t>,
+                          cute::SM80_16x8x16_F32F16F16F32_TN, cute::SM80_16x8x16_F32BF16BF16F32_TN>;
   // 16 columns a warp, so that one ldmatrix.x4 serves two atoms of B.
   using TiledMma =
       cute::TiledMMA<cute::MMA_Atom<Atom>,
@@ -52,18 +52,17 @@ struct TileConfig {
   template <int Columns>
   using SwizzledRows = cute::conditional_t<
       Columns % 64 == 0,
-      decltype(cute::composition(cute::Swizzle<3, 3, 3>{},
-                                 cute::Layout<cute::Shape<cute::_8, cute::_64>,
-                                              cute::Stride<cute::_64, cute::_1>>{})),
-      decltype(cute::composition(cute::Swizzle<2, 3, 3>{},
-                                 cute::Layout<cute::Shape<cute::_8, cute::_32>,
-                                              cute::Stride<cute::_32, cute::_1>>{}))>;
+      decltype(cute::composition(
+          cute::Swizzle<3, 3, 3>{},
+          cute::Layout<cute::Shape<cute::_8, cute::_64>, cute::Stride<cute::_64, cute::_1>>{})),
+      decltype(cute::composition(
+          cute::Swizzle<2, 3, 3>{},
+          cute::Layout<cute::Shape<cute::_8, cute::_32>, cute::Stride<cute::_32, cute::_1>>{}))>;
 
   template <int Rows>
-  using StagesOf =
-      decltype(cute::tile_to_shape(SwizzledRows<kTileK>{},
-                                   cute::Shape<cute::Int<Rows>, cute::Int<kTileK>,
-                                               cute::Int<kStages>>{}));
+  using StagesOf = decltype(cute::tile_to_shape(
+      SwizzledRows<kTileK>{},
+      cute::Shape<cute::Int<Rows>, cute::Int<kTileK>, cute::Int<kStages>>{}));
   using LayoutA = StagesOf<kTileM>;
   using LayoutB = StagesOf<kTileN>;
   using LayoutOut = decltype(cute::tile_to_shape(

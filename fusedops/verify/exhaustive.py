@@ -104,8 +104,10 @@ def _measure(kernel: Kernel, case: Case, device: torch.device) -> EpilogueError:
     worst = float(fraction.amax())
     if worst > 1:
         at = float(z[int(fraction.amax(1).argmax())])
-        text = f"the epilogue at z = {at!r} is {worst:.3g} times the bound off"
-        raise Failure(kernel.name, case, text, fraction=worst)
+        where = f"z = {at!r}, scale {case.scale:g}, {case.dtype}"
+        text = f"the epilogue at {where} is {worst:.3g} times the bound off"
+        replay = f"python -m fusedops verify --epilogue --kernel {kernel.name}"
+        raise Failure(kernel.name, case, text, fraction=worst, replay=replay)
     finite = (y.isfinite() & expected.isfinite()).all(1, keepdim=True)
     errors = torch.where(finite, ulps(y, expected), 0.0).amax(1)
     at = int(errors.argmax())

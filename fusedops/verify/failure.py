@@ -8,13 +8,21 @@ from fusedops.verify.case import Case
 class Failure(AssertionError):
     """A property that does not hold, with the line that shows it again."""
 
-    def __init__(self, subject: str, case: Case, message: str, *, fraction: float = 0.0) -> None:
+    def __init__(
+        self,
+        subject: str,
+        case: Case,
+        message: str,
+        *,
+        fraction: float = 0.0,
+        replay: str | None = None,
+    ) -> None:
         option = "--kernel" if "." in subject else "--backend"
         self.subject = subject
         self.case = case
         self.reason = message
         self.fraction = fraction
-        self.replay = f"python -m fusedops verify {option} {subject} --case '{case}'"
+        self.replay = replay or f"python -m fusedops verify {option} {subject} --case '{case}'"
         super().__init__(f"{subject}: {message}\n  {self.replay}")
 
 

@@ -29,7 +29,7 @@ class Report:
     def complaints(self) -> list[str]:
         found = [tally.complaint for tally in self.tallies if tally.complaint]
         found += [str(failure) for failure in self.epilogue_failures]
-        if not any(tally.examples for tally in self.tallies) and not self.epilogue:
+        if not found and not any(tally.examples for tally in self.tallies) and not self.epilogue:
             found.append("nothing was exercised")
         return found if self.fatal is None else [*found, self.fatal]
 

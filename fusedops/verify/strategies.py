@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from hypothesis import strategies as st
@@ -18,11 +19,17 @@ _EDGES = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255,
 _LARGE_EDGES = (384, 511, 512, 513, 640, 1023, 1024, 2049, 4096)
 _PRIMES = (3, 5, 13, 37, 61, 97, 113, 193, 251, 509, 769, 1021)
 _LONG_K = (2048, 4096, 8191, 8192, 16384)
-_SCALES = (1.0, 2.0, -3.0, 0.0, -0.1, 0.5, 1e4, -7e4)
-_MAGNITUDES = (1.0, 1e-3, 30.0, 1e3)
-_SPECIALS = tuple(
-    f"{v}@{where}" for v in ("nan", "inf", "-inf") for where in ("x", "weight", "bias")
+_SCALES = st.sampled_from((1.0, 2.0, -3.0, 0.0, -0.1, 0.5, 1e4, -7e4))
+_MAGNITUDES = mostly(1.0, (1e-3, 30.0, 1e3))
+_SPECIALS = mostly(
+    (),
+    [
+        *((f"{v}@{where}",) for v in ("nan", "inf", "-inf") for where in ("x", "weight", "bias")),
+        ("inf@x", "-inf@weight"),
+    ],
 )
+_DATA = st.sampled_from(("normal", "positive", "integers"))
+_SEEDS = st.integers(0, 2**20)
 _EXAMPLES_OF_A_FORM = 50
 
 
@@ -119,11 +126,10 @@ def _cases(
     form = draw(drawn_forms)
     smallest = 0 if of_operator else 1
     m = draw(_sizes(smallest, limits.size))
-    n = draw(_sizes(smallest, min(limits.size, max(limits.product // max(m, 1), 1))))
-    longest = max(limits.product // max(m * n, 1), 1)
-    k = draw(_sizes(smallest, min(limits.k, longest)))
+    n = min(draw(_sizes(smallest, limits.size)), max(limits.product // max(m, 1), 1))
+    k = min(draw(_sizes(smallest, limits.k)), max(limits.product // max(m * n, 1), 1))
     m, n, k = form.sizes(m, n, k)
-    data = draw(st.sampled_from(("normal", "positive", "integers")))
+    data = draw(_DATA)
     exact = data == "integers" and draw(st.booleans())
     return Case(
         m=m,
@@ -131,23 +137,24 @@ def _cases(
         k=k,
         dtype=form.dtype,
         bias=form.bias,
-        scale=0.0 if exact else draw(st.sampled_from(_SCALES)),
+        scale=0.0 if exact else draw(_SCALES),
         x=form.x,
         weight=form.weight,
         x_offset=form.x_offset,
         weight_offset=form.weight_offset,
         bias_offset=form.bias_offset,
         bias_step=form.bias_step,
-        batch=draw(mostly(0, _batches(m, of_operator))),
+        batch=draw(_batches(m, of_operator)),
         data=data,
-        magnitude=draw(mostly(1.0, _MAGNITUDES)),
-        specials=draw(mostly((), [(s,) for s in _SPECIALS] + [("inf@x", "-inf@weight")])),
+        magnitude=draw(_MAGNITUDES),
+        specials=draw(_SPECIALS),
         tf32=form.tf32,
         config=form.config,
-        seed=draw(st.integers(0, 2**20)),
+        seed=draw(_SEEDS),
     )
 
 
+@cache
 def _sizes(smallest: int, largest: int) -> st.SearchStrategy[int]:
     largest = max(largest, smallest)
     named = [s for s in (*_EDGES, *_LARGE_EDGES) if smallest <= s <= largest]
@@ -163,6 +170,11 @@ def _sizes(smallest: int, largest: int) -> st.SearchStrategy[int]:
     return st.one_of(choices)
 
 
-def _batches(m: int, of_operator: bool) -> Sequence[int]:
-    divisors = [b for b in (1, 2, 3, 5, 8) if m and m % b == 0]
-    return [*divisors, -1] if of_operator and m == 1 else divisors or [0]
+def _batches(m: int, of_operator: bool) -> st.SearchStrategy[int]:
+    divisors = tuple(b for b in (1, 2, 3, 5, 8) if m and m % b == 0)
+    return _one_of_batches((*divisors, -1) if of_operator and m == 1 else divisors)
+
+
+@cache
+def _one_of_batches(batches: tuple[int, ...]) -> st.SearchStrategy[int]:
+    return mostly(0, batches or (0,))
