@@ -40,7 +40,7 @@ def _above_autograd(overload: Callable[..., torch.Tensor]) -> Callable[..., torc
         weight: torch.Tensor,
         bias: torch.Tensor | None = None,
         scale: float = 1.0,
-        *backend: Any,
+        backend: str | None = None,
     ) -> torch.Tensor:
         if torch.is_grad_enabled() and (
             x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
@@ -52,30 +52,22 @@ def _above_autograd(overload: Callable[..., torch.Tensor]) -> Callable[..., torc
             )
         if forward_ad._current_level >= 0:
             raise RuntimeError("gemm_sig_res has no forward-mode derivative yet")
-        if _nothing_watches() and _is_plain(x) and _is_plain(weight) and _is_plain(bias):
-            return compute(x, weight, bias, scale, *backend)
+        # Where no mode, transform, subclass or lazy negation wants to see the call below Autograd,
+        # the device's kernel is next: calling it saves a second trip through the dispatcher.
+        if (
+            type(x) in _PLAIN_TYPES
+            and type(weight) in _PLAIN_TYPES
+            and (bias is None or (type(bias) in _PLAIN_TYPES and not bias.is_neg()))
+            and not (x.is_neg() or weight.is_neg() or x.is_meta)
+            and torch._C._len_torch_dispatch_stack() == 0
+            and not torch._C._are_functorch_transforms_active()
+        ):
+            return compute(x, weight, bias, scale, backend)
+        forced = () if backend is None else (backend,)
         with torch._C._AutoDispatchBelowAutograd():
-            return overload(x, weight, bias, scale, *backend)
+            return overload(x, weight, bias, scale, *forced)
 
     return kernel
-
-
-def _nothing_watches() -> bool:
-    """Whether no mode and no transform wants to see the call below Autograd.
-
-    Calling the device's kernel directly then saves a second round trip through the dispatcher.
-    """
-    return (
-        torch._C._len_torch_dispatch_stack() == 0
-        and not torch._C._are_functorch_transforms_active()
-    )
-
-
-def _is_plain(tensor: torch.Tensor | None) -> bool:
-    """Whether nothing but the device's kernel is left to run for this operand."""
-    return tensor is None or (
-        type(tensor) in _PLAIN_TYPES and not tensor.is_meta and not tensor.is_neg()
-    )
 
 
 def _untraced(kernel: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -62,7 +62,12 @@ def asked(argument: str | None) -> tuple[str, str, str]:
     inside = _in_context.get()
     if inside is not None:
         return (*inside, "context")
-    return (*settings.selection(), "environment")
+    return settings.BACKEND.read(), settings.KERNEL.read(), "environment"
+
+
+def asked_outside() -> object:
+    """What the context and the environment ask for, in a form only good for comparing."""
+    return _in_context.get() or settings.selection()
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 
 from fusedops import backends, reference, settings
 from fusedops.checks import check
-from fusedops.override import asked, request
+from fusedops.override import asked, asked_outside, request
 from fusedops.registry import Choice, Problem, Request, check_request, select
 from fusedops.registry.table import table_for
 
@@ -36,24 +36,29 @@ def compute(
     scale: float = 1.0,
     backend: str | None = None,
 ) -> torch.Tensor:
-    """The operator on real tensors."""
-    wanted = asked(backend)
+    """The operator on real tensors. Microseconds count: everything a plan can hold, it holds."""
     address = x.data_ptr() | weight.data_ptr()
     bias_key = None
     if bias is not None:
         address |= bias.data_ptr()
         bias_key = (bias.shape, bias.stride(), bias.dtype, bias.device)
     key = (
-        *(x.shape, x.stride(), x.dtype, x.device),
-        *(weight.shape, weight.stride(), weight.dtype, weight.device),
+        x.shape,
+        x.stride(),
+        x.dtype,
+        x.device,
+        weight.shape,
+        weight.stride(),
+        weight.dtype,
+        weight.device,
         bias_key,
         address & (ALIGNMENT - 1),
         fp32_precision() if x.dtype == torch.float32 else None,
-        wanted,
+        backend or asked_outside(),
     )
     plan = _plans.get(key)
     if plan is None:
-        plan = make_plan(x, weight, bias, request(*wanted))
+        plan = make_plan(x, weight, bias, request(*asked(backend)))
         if len(_plans) >= MOST_PLANS:
             _plans.clear()
         _plans[key] = plan
@@ -84,10 +89,12 @@ def make_plan(
     copy_x = row_stride(x) is None
     copy_bias = bias is not None and not bias.is_contiguous()
 
+    allocate = allocation(x, shape)
+
     def run(
         x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: float
     ) -> torch.Tensor:
-        out = x.new_empty(shape)
+        out = allocate()
         if copy_x:
             x = x.contiguous()
         if copy_bias and bias is not None:
@@ -98,6 +105,19 @@ def make_plan(
     if x.is_cuda and torch.cuda.device_count() > 1:
         return on_device(x.device, run)
     return run
+
+
+def allocation(x: torch.Tensor, shape: tuple[int, ...]) -> Callable[[], torch.Tensor]:
+    """A function that makes the result's tensor, on x's device once that is the current one.
+
+    On CUDA, the allocation that PyTorch's own compiled code makes, past the dispatcher: half the
+    time of new_empty.
+    """
+    if x.is_cuda:
+        strides = torch.empty(shape, device="meta").stride()
+        make = torch._C._dynamo.guards._empty_strided_cuda  # type: ignore[attr-defined]
+        return partial(make, shape, strides, x.dtype)
+    return partial(torch.empty, shape, dtype=x.dtype, device=x.device)
 
 
 def on_device(device: torch.device, run: Plan) -> Plan:

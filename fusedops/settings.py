@@ -67,24 +67,18 @@ BUILD_EXTENSIONS = Variable(
 VARIABLES = (BACKEND, KERNEL, LOG, BUILD_CUDA, BUILD_ARCHITECTURES, BUILD_EXTENSIONS)
 
 
-def selection() -> tuple[str, str]:
-    """(FUSEDOPS_BACKEND, FUSEDOPS_KERNEL), as they are now.
+def selection() -> tuple[object, object]:
+    """FUSEDOPS_BACKEND and FUSEDOPS_KERNEL as they are now, in a form only good for comparing.
 
-    Every call reads them, and os.environ encodes, decodes and raises: it would cost more than the
-    rest of the look-up. Its own store does not.
+    Every call asks. os.environ encodes, decodes and raises, which would cost more than the rest of
+    the call's look-up; its own store is a dictionary.
     """
-    if _KEYS is None:
-        return BACKEND.read(), KERNEL.read()
-    backend, kernel = _STORE.get(_KEYS[0]), _STORE.get(_KEYS[1])
-    if backend is None and kernel is None:
-        return _DEFAULTS
-    return BACKEND.read(), KERNEL.read()
+    return _peek(_BACKEND_KEY), _peek(_KERNEL_KEY)
 
 
-_DEFAULTS = (BACKEND.default, KERNEL.default)
-_STORE: dict[bytes | str, bytes | str] = getattr(os.environ, "_data", {})
-_ENCODE = getattr(os.environ, "encodekey", None)
-_KEYS = _ENCODE and (_ENCODE(BACKEND.name), _ENCODE(KERNEL.name))
+_peek = getattr(os.environ, "_data", os.environ).get
+_encode = getattr(os.environ, "encodekey", str)
+_BACKEND_KEY, _KERNEL_KEY = _encode(BACKEND.name), _encode(KERNEL.name)
 
 
 def triton_interpreter() -> bool:

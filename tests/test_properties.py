@@ -115,9 +115,10 @@ def test_the_card_and_the_cpu_draw_the_same_data():
     case = Case(65, 33, 17, "bfloat16", bias="same", x="sliced", specials=("nan@x",), seed=5)
     here, there = operands.build(case, CPU), operands.build(case, CUDA)
     for one, other in zip(here.inputs, there.inputs, strict=True):
-        assert torch.equal(
-            operands.as_integers(one.buffer), operands.as_integers(other.buffer).cpu()
-        )
+        there_bits = operands.as_integers(other.buffer).cpu()
+        same = operands.as_integers(one.buffer) == there_bits
+        both_nan = one.buffer.isnan() & other.buffer.cpu().isnan()  # a NaN's payload may differ
+        assert (same | both_nan).all()
 
 
 def test_a_kernel_that_nothing_reached_fails_the_run():

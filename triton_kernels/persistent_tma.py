@@ -172,7 +172,7 @@ def launch(problem: Problem, config: Config) -> Launch:
     ) -> None:
         device = x.get_device()
         start, function, metadata = binaries[device]
-        start(
+        arguments = (
             *(programs, 1, 1, current_stream(device), function, metadata, None, None, None),
             Matrix(x, x_shape, x_strides),
             Matrix(weight, weight_shape, weight_strides),
@@ -181,6 +181,14 @@ def launch(problem: Problem, config: Config) -> Launch:
             scale,
             *rest,
         )
+        try:
+            start(*arguments)
+        except RuntimeError as error:
+            if "invalid device context" not in str(error):
+                raise
+            # Encoding a tensor map needs the context that a thread gets with its first CUDA call.
+            torch.cuda.Event().record()
+            start(*arguments)
 
     return run
 

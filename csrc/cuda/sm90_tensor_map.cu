@@ -16,6 +16,13 @@ PFN_cuTensorMapEncodeTiled_v12000 find_encoder() {
   return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(encoder);
 }
 
+// A thread has no context before its first call of the runtime that needs one.
+cudaError_t bind_context() {
+  int device = 0;
+  const cudaError_t error = cudaGetDevice(&device);
+  return error == cudaSuccess ? cudaSetDevice(device) : error;
+}
+
 }  // namespace
 
 bool encode_tensor_map(const MatrixView& view, CUtensorMap& map) {
@@ -30,10 +37,14 @@ bool encode_tensor_map(const MatrixView& view, CUtensorMap& map) {
   const cuuint32_t element_steps[2] = {1, 1};
   const CUtensorMapDataType type = view.dtype == DType::bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
                                                                  : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-  return encode(&map, type, 2, const_cast<void*>(view.data), extents, row_bytes, box, element_steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+  const auto encode_now = [&] {
+    return encode(&map, type, 2, const_cast<void*>(view.data), extents, row_bytes, box,
+                  element_steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  };
+  CUresult result = encode_now();
+  if (result == CUDA_ERROR_INVALID_CONTEXT && bind_context() == cudaSuccess) result = encode_now();
+  return result == CUDA_SUCCESS;
 }
 
 }  // namespace fusedops::sm90

@@ -7,7 +7,6 @@ import datetime
 import json
 import platform
 import runpy
-import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -194,7 +193,7 @@ def report(
         "torch": torch.__version__,
         "triton": _triton_version(),
         "threads": torch.get_num_threads(),
-        "command": "python -m fusedops " + shlex.join(sys.argv[1:]),
+        "command": command(),
         "dtype": dtype_name(dtype),
         "rows": rows,
         "host_microseconds": host,
@@ -215,11 +214,23 @@ def add_to_table(path: Path, device: torch.device, dtype: torch.dtype, rows: lis
         fastest.append(Measurement(*row["shape"], dtype_name(dtype), kernel, config, ours[best]))
     origin = (
         f"{datetime.date.today().isoformat()}, torch {torch.__version__}, triton "
-        f"{_triton_version()}: python -m fusedops {shlex.join(sys.argv[1:])}"
+        f"{_triton_version()}: {command()}"
     )
     assert problem.capability is not None, "a table is a card's"
     table = Table(problem.device_name, problem.capability, origin, (*kept, *fastest))
     path.write_text(json.dumps(table.document(), indent=1) + "\n")
+
+
+def command() -> str:
+    """This command as another would type it: without the shapes, which are in the rows."""
+    words = sys.argv[1:]
+    if "--shapes" in words:
+        first = words.index("--shapes")
+        last = first + 1
+        while last < len(words) and not words[last].startswith("--"):
+            last += 1
+        words = [*words[: first + 1], "...", *words[last:]]
+    return "python -m fusedops " + " ".join(Path(word).name for word in words)
 
 
 def _triton_version() -> str | None:

@@ -98,7 +98,7 @@ def as_integers(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def build(case: Case, device: torch.device, guard: int = GUARD) -> Operands:
-    """The inputs of the case, on the device: the same bits on every device."""
+    """The inputs of the case, on the device: the same values on every device."""
     dtype = case.torch_dtype
     shrink = 1.0 if case.data == "integers" else 1 / math.sqrt(max(case.k, 1))
     magnitude = 1.0 if case.data == "integers" else case.magnitude
