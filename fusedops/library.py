@@ -19,6 +19,8 @@ SCHEMA = "(Tensor x, Tensor weight, Tensor? bias=None, float scale=1.0) -> Tenso
 FORCED_SCHEMA = "(Tensor x, Tensor weight, Tensor? bias, float scale, str backend) -> Tensor"
 
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
+modes_active = torch._C._len_torch_dispatch_stack
+transforms_active = torch._C._are_functorch_transforms_active
 _library = torch.library.Library(NAMESPACE, "DEF")
 
 
@@ -42,9 +44,9 @@ def _above_autograd(overload: Callable[..., torch.Tensor]) -> Callable[..., torc
         scale: float = 1.0,
         backend: str | None = None,
     ) -> torch.Tensor:
-        if torch.is_grad_enabled() and (
+        if (
             x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-        ):
+        ) and torch.is_grad_enabled():
             raise RuntimeError(
                 "gemm_sig_res has no gradient yet: call it under torch.no_grad() or "
                 "torch.inference_mode(), or detach its operands; "
@@ -58,9 +60,8 @@ def _above_autograd(overload: Callable[..., torch.Tensor]) -> Callable[..., torc
             type(x) in _PLAIN_TYPES
             and type(weight) in _PLAIN_TYPES
             and (bias is None or (type(bias) in _PLAIN_TYPES and not bias.is_neg()))
-            and not (x.is_neg() or weight.is_neg() or x.is_meta)
-            and torch._C._len_torch_dispatch_stack() == 0
-            and not torch._C._are_functorch_transforms_active()
+            and not (x.is_neg() or weight.is_neg())
+            and not (modes_active() or transforms_active())
         ):
             return compute(x, weight, bias, scale, backend)
         forced = () if backend is None else (backend,)

@@ -13,6 +13,9 @@ from fusedops.registry import AUTO, BACKENDS, Request
 
 _in_context: ContextVar[tuple[str, str] | None] = ContextVar("fusedops_backend", default=None)
 
+peek_context = _in_context.get
+"""What the context asks for, (backend, kernel) or None."""
+
 
 class use_backend:
     """Run every call inside the ``with`` block on one backend, or pin one kernel.
@@ -63,11 +66,6 @@ def asked(argument: str | None) -> tuple[str, str, str]:
     if inside is not None:
         return (*inside, "context")
     return settings.BACKEND.read(), settings.KERNEL.read(), "environment"
-
-
-def asked_outside() -> object:
-    """What the context and the environment ask for, in a form only good for comparing."""
-    return _in_context.get() or settings.selection()
 
 
 @cache

@@ -16,9 +16,10 @@ import torch
 
 from fusedops import backends, reference, settings
 from fusedops.checks import check
-from fusedops.override import asked, asked_outside, request
+from fusedops.override import asked, peek_context, request
 from fusedops.registry import Choice, Problem, Request, check_request, select
 from fusedops.registry.table import table_for
+from fusedops.settings import BACKEND_KEY, KERNEL_KEY, peek
 
 Plan = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, float], torch.Tensor]
 
@@ -53,8 +54,10 @@ def compute(
         weight.device,
         bias_key,
         address & (ALIGNMENT - 1),
-        fp32_precision() if x.dtype == torch.float32 else None,
-        backend or asked_outside(),
+        fp32_precision() if x.dtype is torch.float32 else None,
+        backend or peek_context(),
+        peek(BACKEND_KEY),
+        peek(KERNEL_KEY),
     )
     plan = _plans.get(key)
     if plan is None:
@@ -77,7 +80,7 @@ def make_plan(
     """Check the operands, select a kernel and prepare its launch."""
     shape = check(x, weight, bias)
     check_request(wanted, backends.kernels(), backends.missing())
-    if 0 in shape:
+    if 0 in shape or x.is_meta:
         return lambda x, weight, bias, scale: x.new_empty(shape)
     if x.shape[-1] == 0:
         return reference.gemm_sig_res

@@ -67,18 +67,11 @@ BUILD_EXTENSIONS = Variable(
 VARIABLES = (BACKEND, KERNEL, LOG, BUILD_CUDA, BUILD_ARCHITECTURES, BUILD_EXTENSIONS)
 
 
-def selection() -> tuple[object, object]:
-    """FUSEDOPS_BACKEND and FUSEDOPS_KERNEL as they are now, in a form only good for comparing.
-
-    Every call asks. os.environ encodes, decodes and raises, which would cost more than the rest of
-    the call's look-up; its own store is a dictionary.
-    """
-    return _peek(_BACKEND_KEY), _peek(_KERNEL_KEY)
-
-
-_peek = getattr(os.environ, "_data", os.environ).get
+# Every call looks at the two variables. os.environ encodes, decodes and raises, which would cost
+# more than the rest of the look-up; its own store is a dictionary. Only good for comparing.
+peek = getattr(os.environ, "_data", os.environ).get
 _encode = getattr(os.environ, "encodekey", str)
-_BACKEND_KEY, _KERNEL_KEY = _encode(BACKEND.name), _encode(KERNEL.name)
+BACKEND_KEY, KERNEL_KEY = _encode(BACKEND.name), _encode(KERNEL.name)
 
 
 def triton_interpreter() -> bool:

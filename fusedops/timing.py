@@ -32,20 +32,26 @@ def interleaved(
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def host_time(call: Call, device: torch.device, *, calls: int = 300, repeats: int = 7) -> float:
-    """The host's time per call, in microseconds, with no synchronisation between calls."""
-    call()
-    best = float("inf")
-    for _ in range(repeats):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        for _ in range(calls):
+def host_times(
+    candidates: Mapping[str, Call], device: torch.device, *, calls: int = 200, rounds: int = 15
+) -> dict[str, float]:
+    """The median host time per call, in microseconds, with no synchronisation between calls."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, call in candidates.items():
             call()
-        best = min(best, (time.perf_counter() - start) / calls)
+            _synchronize(device)
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            times[name].append((time.perf_counter() - start) / calls * 1e6)
+            _synchronize(device)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return best * 1e6
 
 
 def _cuda_timer(device: torch.device) -> Callable[[Call], float]:

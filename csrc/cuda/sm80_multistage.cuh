@@ -146,14 +146,23 @@ struct TileLoader {
     }
   }
 
-  // The K tile that may reach past the end of the rows.
+  // The K tile that may reach past the end of the rows. A partial vector goes through registers, so
+  // that nothing outside the operand is addressed.
   __device__ __forceinline__ void load_last(int stage, int64_t k, int remaining) {
     const int elements = min(max(remaining - column, 0), Config::kVector);
-    const int64_t offset = elements > 0 ? k : -column;
     CUTE_UNROLL
     for (int i = 0; i < kVectors; ++i) {
-      copy_vector_async(&stages(0, i, 0, stage), sources[i] + offset,
-                        inside >> i & 1 ? elements * int(sizeof(Element)) : 0);
+      const bool row_exists = inside >> i & 1;
+      if (elements == Config::kVector) {
+        copy_vector_async(&stages(0, i, 0, stage), sources[i] + k, row_exists ? 16 : 0);
+      } else {
+        alignas(16) Element vector[Config::kVector];
+        CUTE_UNROLL
+        for (int j = 0; j < Config::kVector; ++j) {
+          vector[j] = row_exists && j < elements ? sources[i][k + j] : Element(0);
+        }
+        *reinterpret_cast<uint4*>(&stages(0, i, 0, stage)) = reinterpret_cast<uint4&>(vector);
+      }
     }
   }
 };

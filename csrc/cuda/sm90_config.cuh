@@ -81,8 +81,6 @@ template <class Config>
 struct Scratch<Config, true> {
   // Thread-minor, as the accumulators lie in registers.
   float partial[Config::kConsumers][Config::kBlocksM][Config::kTileN / 2][kWarpgroup];
-  uint64_t written;  // every block's partial sums are in its shared memory
-  uint64_t read;     // and have been added up
 };
 
 template <class Config>

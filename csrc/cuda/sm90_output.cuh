@@ -64,7 +64,7 @@ class Output {
 
   // Adds this block's share of the columns over the cluster's blocks, and stores it.
   __device__ __forceinline__ void reduce_and_store(const Accumulators& accumulators, int row,
-                                                   int column, uint32_t rank, uint32_t parity) {
+                                                   int column, uint32_t rank) {
     auto& partial = shared_.scratch.partial[consumer_];
 #pragma unroll
     for (int block = 0; block < Config::kBlocksM; ++block) {
@@ -73,8 +73,7 @@ class Output {
         partial[block][i][thread_] = accumulators[block][i];
       }
     }
-    signal_cluster(shared_.scratch.written);
-    wait_for_cluster(shared_.scratch.written, parity);
+    sync_cluster();
 
     constexpr int kShare = Config::kTileN / Config::kSplitK;
     const int first = rank * kShare;
@@ -95,8 +94,7 @@ class Output {
         store_group(sums, row + block * kWgmmaM, column, first + 8 * group);
       }
     }
-    signal_cluster(shared_.scratch.read);
-    wait_for_cluster(shared_.scratch.read, parity);
+    sync_cluster();
   }
 
   // Shared memory may go away once pending stores have read it.
@@ -106,11 +104,6 @@ class Output {
 
  private:
   __device__ __forceinline__ void sync() { sync_warpgroup(1 + consumer_); }
-
-  __device__ __forceinline__ void signal_cluster(uint64_t& barrier) {
-    __syncwarp();
-    if (lane_ < Config::kSplitK) publish_to_block(barrier, lane_);
-  }
 
   // The four outputs of one thread in a group of eight columns: two rows of two neighbours.
   __device__ __forceinline__ void evaluate(const float (&sums)[4], int column_in_tile,

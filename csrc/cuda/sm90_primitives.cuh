@@ -53,13 +53,6 @@ __device__ __forceinline__ void arrive_in_block(uint64_t& barrier, uint32_t rank
       : "memory");
 }
 
-// What the caller has written becomes visible to wait_for_cluster() in that block.
-__device__ __forceinline__ void publish_to_block(uint64_t& barrier, uint32_t rank) {
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(
-                   address_in_block(&barrier, rank))
-               : "memory");
-}
-
 // Returns once the barrier's phase of this parity has completed. A fresh barrier counts as having
 // completed the phase of parity 1.
 __device__ __forceinline__ void wait(uint64_t& barrier, uint32_t parity) {
@@ -69,22 +62,6 @@ __device__ __forceinline__ void wait(uint64_t& barrier, uint32_t parity) {
         "{\n"
         ".reg .pred completed;\n"
         "mbarrier.try_wait.parity.shared::cta.b64 completed, [%1], %2;\n"
-        "selp.b32 %0, 1, 0, completed;\n"
-        "}\n"
-        : "=r"(completed)
-        : "r"(shared_address(&barrier)), "r"(parity)
-        : "memory");
-  } while (completed == 0);
-}
-
-// As wait(), and what other blocks published through the barrier is then visible.
-__device__ __forceinline__ void wait_for_cluster(uint64_t& barrier, uint32_t parity) {
-  uint32_t completed;
-  do {
-    asm volatile(
-        "{\n"
-        ".reg .pred completed;\n"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 completed, [%1], %2;\n"
         "selp.b32 %0, 1, 0, completed;\n"
         "}\n"
         : "=r"(completed)
@@ -169,10 +146,10 @@ __device__ __forceinline__ uint32_t block_rank_in_cluster() {
   return rank;
 }
 
-// Orders no memory: fence_barrier_init() does that for the barriers.
+// Every thread of the cluster that has not exited arrives; what they wrote is then visible to all.
 __device__ __forceinline__ void sync_cluster() {
   asm volatile(
-      "barrier.cluster.arrive.relaxed.aligned;\n"
+      "barrier.cluster.arrive.release.aligned;\n"
       "barrier.cluster.wait.acquire.aligned;" ::
           : "memory");
 }

@@ -103,7 +103,9 @@ __device__ __forceinline__ void load_stage(SharedStorage<Config>& shared, uint32
   }
 }
 
-// Run by one thread.
+// Run by one thread; where blocks split K, by its whole warp, since the consumers then meet the
+// other blocks of the cluster twice a tile, and such a meeting waits for every thread that has not
+// exited.
 template <class Config>
 __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUtensorMap& x_map,
                                         const CUtensorMap& weight_map, const TileOrder& order,
@@ -112,13 +114,19 @@ __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUt
   for (TileWalk<Config> walk(order, place); !walk.done(); walk.advance()) {
     int row, column;
     walk.locate(row, column);
-    for (int k_tile = range.begin; k_tile < range.end; ++k_tile) {
+    const int end = threadIdx.x == 0 ? range.end : range.begin;
+    for (int k_tile = range.begin; k_tile < end; ++k_tile) {
       wait(shared.empty[position.stage], position.parity ^ 1);
       // Boxes that reach beyond a matrix are zero-filled and count in full.
       arrive_expecting(shared.full[position.stage], Config::kStageBytes);
       load_stage<Config>(shared, position.stage, x_map, weight_map, place, row, column,
                          k_tile * Config::kTileK);
       position.advance();
+    }
+    if constexpr (Config::kSplitK > 1) {
+      __syncwarp();
+      sync_cluster();
+      sync_cluster();
     }
   }
   if constexpr (ClusterPlace<Config>::kWriters > 1) {
@@ -229,7 +237,7 @@ __device__ __forceinline__ void consume(SharedStorage<Config>& shared, const CUt
     release_stage<Config>(shared, in_flight, place);
 
     if constexpr (Config::kSplitK > 1) {
-      output.reduce_and_store(accumulators, row + first_row, column, place.rank, parity);
+      output.reduce_and_store(accumulators, row + first_row, column, place.rank);
     } else {
       output.store(accumulators, row + first_row, column);
     }
@@ -247,10 +255,6 @@ __device__ __forceinline__ void init_barriers(SharedStorage<Config>& shared) {
     init_barrier(shared.empty[stage], kReaders);
   }
   for (uint64_t& turn : shared.turn) init_barrier(turn, kWarps);
-  if constexpr (Config::kSplitK > 1) {
-    init_barrier(shared.scratch.written, Config::kConsumers * kWarps * Config::kSplitK);
-    init_barrier(shared.scratch.read, Config::kConsumers * kWarps * Config::kSplitK);
-  }
   fence_barrier_init();
 }
 
@@ -276,7 +280,8 @@ __device__ __forceinline__ void warp_specialized_gemm(
   const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / kWarpgroup, 0);
   if (warpgroup == 0) {
     if constexpr (Config::kMovesRegisters) shrink_registers<Config::kProducerRegisters>();
-    if (threadIdx.x == 0) {
+    constexpr int kProducers = Config::kSplitK > 1 ? kWarp : 1;
+    if (threadIdx.x < kProducers) {
       produce<Config>(shared, x_map, weight_map, params.order, place, range);
     }
   } else {

@@ -21,7 +21,7 @@ from fusedops.cli.run import SCALE, plain
 from fusedops.numerics import expected_and_bound, fraction_of_bound
 from fusedops.plans import describe
 from fusedops.registry import Accumulation, Measurement, Table, dtype_name, reasons_against
-from fusedops.timing import Call, host_time, interleaved
+from fusedops.timing import Call, host_times, interleaved
 
 
 class Row(TypedDict):
@@ -83,7 +83,7 @@ def main(args: argparse.Namespace) -> int:
         times = interleaved({**calls, **ours}, device, rounds=args.rounds)
         rows.append({"shape": size, "microseconds": times})
         show(size, dtype, times)
-    host = host_times(dtype, device)
+    host = host_calls(dtype, device)
     print(f"\nhost time per call, {'x'.join(map(str, HOST_SHAPE))}, microseconds")
     for name, microseconds in host.items():
         print(f"  {name:<44}{microseconds:8.1f}")
@@ -157,7 +157,8 @@ def qualified(calls: dict[str, Call], device: torch.device) -> dict[str, Call]:
     }
 
 
-def host_times(dtype: torch.dtype, device: torch.device) -> dict[str, float]:
+def host_calls(dtype: torch.dtype, device: torch.device) -> dict[str, float]:
+    """The host's time per call of a problem too small for the card to matter."""
     x, weight, bias = arguments.operands(HOST_SHAPE, dtype, device)
     calls: dict[str, Call] = {
         "F.linear": lambda: torch.nn.functional.linear(x, weight, bias),
@@ -173,7 +174,7 @@ def host_times(dtype: torch.dtype, device: torch.device) -> dict[str, float]:
             calls[f"  backend={kernel.name!r}"] = partial(
                 gemm_sig_res, x, weight, bias, SCALE, backend=kernel.name
             )
-    return {name: host_time(call, device) for name, call in calls.items()}
+    return host_times(calls, device)
 
 
 def show(size: Sequence[int], dtype: torch.dtype, times: dict[str, float]) -> None:
