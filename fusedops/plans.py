@@ -14,14 +14,15 @@ from typing import Any
 
 import torch
 
-from fusedops import backends, reference, settings
+from fusedops import backends, settings
 from fusedops.checks import check
 from fusedops.override import asked, peek_context, request
-from fusedops.registry import Choice, Problem, Request, check_request, select
+from fusedops.registry import Choice, Launch, Problem, Request, check_request, select
 from fusedops.registry.table import table_for
 from fusedops.settings import BACKEND_KEY, KERNEL_KEY, peek
 
-Plan = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, float], torch.Tensor]
+Plan = tuple[Callable[[], torch.Tensor], Launch]
+"""Makes the result's tensor; fills it."""
 
 MOST_PLANS = 4096
 ALIGNMENT = 16
@@ -65,7 +66,10 @@ def compute(
         if len(_plans) >= MOST_PLANS:
             _plans.clear()
         _plans[key] = plan
-    return plan(x, weight, bias, scale)
+    allocate, launch = plan
+    y = allocate()
+    launch(x, weight, bias, scale, y)
+    return y
 
 
 def fp32_precision() -> str:
@@ -80,57 +84,65 @@ def make_plan(
     """Check the operands, select a kernel and prepare its launch."""
     shape = check(x, weight, bias)
     check_request(wanted, backends.kernels(), backends.missing())
+    allocate = partial(torch.empty, shape, dtype=x.dtype, device=x.device)
     if 0 in shape or x.is_meta:
-        return lambda x, weight, bias, scale: x.new_empty(shape)
+        return allocate, _nothing
     if x.shape[-1] == 0:
-        return reference.gemm_sig_res
+        return allocate, backends.REFERENCE.prepare(describe(x, weight), None)
     problem = describe(x, weight, bias)
     choice = choose(problem, wanted)
     if settings.LOG.read() == "1":
         _log.warning("%s\n%s", problem, choice.explain())
     launch = choice.kernel.prepare(problem, choice.config)
-    copy_x = row_stride(x) is None
-    copy_bias = bias is not None and not bias.is_contiguous()
-
-    allocate = allocation(x, shape)
-
-    def run(
-        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: float
-    ) -> torch.Tensor:
-        out = allocate()
-        if copy_x:
-            x = x.contiguous()
-        if copy_bias and bias is not None:
-            bias = bias.contiguous()
-        launch(x, weight, bias, scale, out)
-        return out
-
-    if x.is_cuda and torch.cuda.device_count() > 1:
-        return on_device(x.device, run)
-    return run
+    if row_stride(x) is None or not (bias is None or bias.is_contiguous()):
+        launch = _copying(launch)
+    if not x.is_cuda:
+        return allocate, launch
+    if torch.cuda.device_count() > 1:
+        return allocate, _on_device(x.device, launch)
+    # What PyTorch's own compiled code allocates with: half the time of new_empty.
+    empty = torch._C._dynamo.guards._empty_strided_cuda  # type: ignore[attr-defined]
+    return partial(empty, shape, torch.empty(shape, device="meta").stride(), x.dtype), launch
 
 
-def allocation(x: torch.Tensor, shape: tuple[int, ...]) -> Callable[[], torch.Tensor]:
-    """A function that makes the result's tensor, on x's device once that is the current one.
-
-    On CUDA, the allocation that PyTorch's own compiled code makes, past the dispatcher: half the
-    time of new_empty.
-    """
-    if x.is_cuda:
-        strides = torch.empty(shape, device="meta").stride()
-        make = torch._C._dynamo.guards._empty_strided_cuda  # type: ignore[attr-defined]
-        return partial(make, shape, strides, x.dtype)
-    return partial(torch.empty, shape, dtype=x.dtype, device=x.device)
+def _nothing(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    out: torch.Tensor,
+) -> None:
+    """The launch of a result that has no elements, or no storage."""
 
 
-def on_device(device: torch.device, run: Plan) -> Plan:
+def _copying(launch: Launch) -> Launch:
+    """Give the kernel a contiguous x and bias."""
+
+    def copied(
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float,
+        out: torch.Tensor,
+    ) -> None:
+        dense = x if row_stride(x) is not None else x.contiguous()
+        launch(dense, weight, None if bias is None else bias.contiguous(), scale, out)
+
+    return copied
+
+
+def _on_device(device: torch.device, launch: Launch) -> Launch:
     """Make the operands' device the current one around the launch."""
 
     def guarded(
-        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: float
-    ) -> torch.Tensor:
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float,
+        out: torch.Tensor,
+    ) -> None:
         with torch.cuda.device(device):
-            return run(x, weight, bias, scale)
+            launch(x, weight, bias, scale, out)
 
     return guarded
 

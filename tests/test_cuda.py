@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fusedops
-from fusedops import backends, cuda_backend
+from fusedops import backends, cuda_backend, native
 from fusedops.plans import describe
 from fusedops.registry import reasons_against
 
@@ -31,6 +31,7 @@ def able(*tensors) -> list[str]:
 
 
 def test_the_rim_and_the_catalogue_launch_the_same_kernels():
+    assert native.load(native.CUDA_LIBRARY) is None
     x, weight, bias = operands()
     problem = describe(x, weight, bias)
     sizes = (problem.m, problem.n, problem.k, problem.x_strides[0], problem.weight_strides[0])
