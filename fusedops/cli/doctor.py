@@ -35,6 +35,12 @@ def main(args: argparse.Namespace) -> int:
         print("\ncompiled CUDA kernels")
         for instance in catalogue.instances():
             print(f"  {instance!r}")
+            for each in instance.resources:
+                print(
+                    f"    {each['arch']}: {each['registers']} registers, {each['spill_bytes']} bytes "
+                    f"spilled, {each['occupancy_blocks']} blocks ({each['occupancy_warps']} warps) a "
+                    f"multiprocessor, limited by {each['limiter']}"
+                )
     changed = [each for each in settings.VARIABLES if each.read() != each.default]
     print("\nsettings: " + (", ".join(f"{e.name}={e.read()}" for e in changed) or "defaults"))
     return 0
