@@ -37,9 +37,9 @@ def main(args: argparse.Namespace) -> int:
             print(f"  {instance!r}")
             for each in instance.resources:
                 print(
-                    f"    {each['arch']}: {each['registers']} registers, {each['spill_bytes']} bytes "
-                    f"spilled, {each['occupancy_blocks']} blocks ({each['occupancy_warps']} warps) a "
-                    f"multiprocessor, limited by {each['limiter']}"
+                    f"    {each['arch']}: {each['registers']} registers, "
+                    f"{each['spill_bytes']} bytes spilled, {each['occupancy_blocks']} blocks "
+                    f"({each['occupancy_warps']} warps) resident, limited by {each['limiter']}"
                 )
     changed = [each for each in settings.VARIABLES if each.read() != each.default]
     print("\nsettings: " + (", ".join(f"{e.name}={e.read()}" for e in changed) or "defaults"))
