@@ -1,7 +1,6 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
 #include <cstring>
@@ -9,30 +8,16 @@
 #include <string>
 
 #include "blocked.h"
+#include "common/torch_dtype.h"
 #include "parallel.h"
 
 namespace {
 
 using fusedops::DType;
+using fusedops::dtype_of;
 using fusedops::Problem;
 using fusedops::cpu::Isa;
-using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-DType dtype_of(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Half:
-      return DType::float16;
-    case ScalarType::BFloat16:
-      return DType::bfloat16;
-    case ScalarType::Float:
-      return DType::float32;
-    case ScalarType::Double:
-      return DType::float64;
-    default:
-      STD_TORCH_CHECK(false, "expected float16, bfloat16, float32 or float64");
-  }
-}
 
 const Isa& fastest_isa() {
   static const Isa& isa = *fusedops::cpu::available_isas().back();

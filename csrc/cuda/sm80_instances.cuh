@@ -7,6 +7,7 @@
 #include "cuda/epilogues.cuh"
 #include "cuda/instance.h"
 #include "cuda/predicates.h"
+#include "cuda/shared_memory.h"
 #include "cuda/sm80_multistage.cuh"
 
 namespace fusedops::sm80 {
@@ -30,18 +31,6 @@ std::vector<std::string> why_not(const Instance& instance, const Problem& proble
                       std::to_string(kMaxTiles) + " tiles");
   }
   return reasons;
-}
-
-// Lets the kernel use more than 48 KiB of shared memory, once a device.
-inline cudaError_t allow_shared_memory(std::atomic<uint64_t>& done, const void* entry, int bytes) {
-  int device = 0;
-  if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
-  const uint64_t bit = device < 64 ? uint64_t{1} << device : 0;
-  if (done.load(std::memory_order_relaxed) & bit) return cudaSuccess;
-  const cudaError_t error =
-      cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (error == cudaSuccess) done.fetch_or(bit, std::memory_order_relaxed);
-  return error;
 }
 
 template <class Config, class Epilogue, void (*kKernel)(Params<Epilogue>)>

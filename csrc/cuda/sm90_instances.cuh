@@ -8,6 +8,7 @@
 
 #include "cuda/epilogues.cuh"
 #include "cuda/instance.h"
+#include "cuda/shared_memory.h"
 #include "cuda/sm90_predicate.h"
 #include "cuda/sm90_tensor_map.h"
 #include "cuda/sm90_warp_specialized.cuh"
@@ -36,21 +37,6 @@ TileOrder tile_order(const Problem& problem) {
           std::max(1, kBandRows / kClusterRows)};
 }
 
-// A launch may use all of shared memory, once this was said for the device.
-template <class Config>
-cudaError_t allow_shared_memory(const void* kernel) {
-  static_assert(sizeof(SharedStorage<Config>) <= 227 * 1024, "what sm_90 gives one block");
-  static std::atomic<uint64_t> allowed_devices{0};
-  int device = 0;
-  if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
-  const uint64_t bit = device < 64 ? uint64_t{1} << device : 0;
-  if (allowed_devices.load(std::memory_order_relaxed) & bit) return cudaSuccess;
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(SharedStorage<Config>));
-  if (error == cudaSuccess) allowed_devices.fetch_or(bit, std::memory_order_relaxed);
-  return error;
-}
-
 // A matrix of one row has no stride to follow, but the tensor map wants a legal one.
 inline MatrixView operand(const void* data, DType dtype, int64_t rows, int64_t k,
                           int64_t row_stride, int box_rows, int box_columns) {
@@ -64,8 +50,11 @@ cudaError_t launch(const GemmArgs& args) {
   using Element = typename Config::Element;
   constexpr DType kType = kDType<Config>;
   const Problem& problem = args.problem;
-  const auto kernel = reinterpret_cast<const void*>(kKernel);
-  if (const cudaError_t error = allow_shared_memory<Config>(kernel); error != cudaSuccess) {
+  static_assert(sizeof(SharedStorage<Config>) <= 227 * 1024, "what sm_90 gives one block");
+  static std::atomic<uint64_t> prepared{0};
+  if (const cudaError_t error = allow_shared_memory(
+          prepared, reinterpret_cast<const void*>(kKernel), sizeof(SharedStorage<Config>));
+      error != cudaSuccess) {
     return error;
   }
 

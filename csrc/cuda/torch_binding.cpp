@@ -2,36 +2,21 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
 #include <cstdint>
 #include <optional>
 
+#include "common/torch_dtype.h"
 #include "cuda/instance.h"
 
 namespace {
 
 using fusedops::DType;
+using fusedops::dtype_of;
 using fusedops::GemmArgs;
 using fusedops::Instance;
-using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-DType dtype_of(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Half:
-      return DType::float16;
-    case ScalarType::BFloat16:
-      return DType::bfloat16;
-    case ScalarType::Float:
-      return DType::float32;
-    case ScalarType::Double:
-      return DType::float64;
-    default:
-      STD_TORCH_CHECK(false, "expected float16, bfloat16, float32 or float64");
-  }
-}
 
 const Instance& instance_at(int64_t index) {
   const auto& all = fusedops::instances();
