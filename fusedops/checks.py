@@ -25,6 +25,8 @@ def check(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> t
     if x.dtype not in DTYPES or weight.dtype != x.dtype:
         known = ", ".join(dtype_name(dtype) for dtype in DTYPES)
         raise TypeError(f"x and weight must share one dtype of {known}: {_dtypes(x, weight, bias)}")
+    if any(t is not None and (t.layout != torch.strided or t.is_nested) for t in (x, weight, bias)):
+        raise TypeError(f"x, weight and bias must be dense: {_layouts(x, weight, bias)}")
     if bias is not None and bias.dtype not in (weight.dtype, torch.float32):
         raise TypeError(f"bias must have weight's dtype or float32: {_dtypes(x, weight, bias)}")
     if x.dim() < 1 or weight.dim() != 2:
@@ -41,6 +43,14 @@ def check(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> t
             devices += f", bias on {bias.device}"
         raise ValueError(f"all operands must be on one device: {devices}")
     return (*x.shape[:-1], weight.shape[0])
+
+
+def _layouts(*operands: torch.Tensor | None) -> str:
+    return ", ".join(
+        f"{name} is {'nested' if each.is_nested else each.layout}"
+        for name, each in zip(("x", "weight", "bias"), operands, strict=True)
+        if each is not None
+    )
 
 
 def _dtypes(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> str:

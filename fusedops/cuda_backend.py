@@ -16,11 +16,10 @@ from fusedops.registry import Accumulation, Kernel, Launch, Problem, dtype_name
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A compiled instance of a kernel: its index in the library, its label, its tile (m, n, k)."""
+    """A compiled instance of a kernel: its index in the library, and its label."""
 
     index: int
     label: str
-    tile: tuple[int, int, int]
 
     def __str__(self) -> str:
         return self.label
@@ -75,7 +74,7 @@ def _why_not(instances: Sequence[Any], problem: Problem) -> tuple[str, ...]:
 def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]:
     able = [each for each in instances if not _reasons(each, problem)]
     able.sort(key=partial(estimated_time, problem))
-    return tuple(Instance(each.index, each.label, each.tile) for each in able)
+    return tuple(Instance(each.index, each.label) for each in able)
 
 
 WARPS_THAT_FILL_AN_SM = 8
@@ -96,7 +95,7 @@ def estimated_time(problem: Problem, instance: Any) -> float:
     tile_m, tile_n, _ = instance.tile
     tiles = -(-problem.m // tile_m) * -(-problem.n // tile_n)
     each = -(-tiles // max(problem.multiprocessors, 1))
-    resident = min(each, _blocks_per_multiprocessor(instance, problem.capability))
+    resident = max(1, min(each, _blocks_per_multiprocessor(instance, problem.capability)))
     warps = resident * instance.threads // 32
     work = tile_m * tile_n + SIDE_IN_COLUMNS * (tile_m + tile_n)
     exposed = EPILOGUE_IN_K if resident == 1 else 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from fusedops import library
+from fusedops import library, plans
 from fusedops.checks import check, check_types
-from fusedops.override import parse
+from fusedops.override import asked, parse, request
+from fusedops.registry import Explanation
 
 
 def gemm_sig_res(
@@ -53,18 +54,18 @@ def explain(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None = None,
+    scale: float = 1.0,
     *,
     backend: str | None = None,
-) -> str:
-    """Which kernel ``gemm_sig_res`` would run for these operands, why, and why not the others.
+) -> Explanation:
+    """Which kernel ``gemm_sig_res`` would run for these arguments, why, and why not the others.
 
-    Raises as gemm_sig_res does.
+    Returns an object with ``backend``, ``kernel``, ``config``, ``why`` and ``candidates`` (each of
+    ``kernel``, ``backend`` and ``reasons``); its ``str()`` is a table. Raises as gemm_sig_res does.
     """
-    from fusedops.override import asked, request
-    from fusedops.plans import choose, describe
-
+    check_types(x, weight, bias, scale)
     shape = check(x, weight, bias)
     if 0 in (*shape, x.shape[-1]):
-        return "nothing to multiply: answered without a kernel"
-    problem = describe(x, weight, bias)
-    return f"{problem}\n{choose(problem, request(*asked(backend))).explain()}"
+        why = "there is nothing to multiply: the result is answered without a kernel"
+        return Explanation("", "", "", "", why, ())
+    return plans.explain(plans.describe(x, weight, bias), request(*asked(backend)))

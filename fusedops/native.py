@@ -16,10 +16,22 @@ CUDA_LIBRARY = LIBRARIES / "libfusedops_torch_cuda.so"
 @cache
 def catalogue() -> ModuleType | None:
     """The pybind11 catalogue of compiled kernels, or None where it was not built."""
+    module = _import_catalogue()
+    return None if isinstance(module, str) else module
+
+
+@cache
+def _import_catalogue() -> ModuleType | str:
+    """The module, or the sentence that says why there is none."""
+    if not any(Path(__file__).parent.glob("_catalogue*.so")):
+        return (
+            "the CUDA C++ backend was not built: it needs nvcc and the headers of the package "
+            "nvidia-cutlass when fusedops is installed"
+        )
     try:
         from fusedops import _catalogue
-    except ImportError:
-        return None
+    except ImportError as error:
+        return f"the catalogue of compiled kernels cannot be loaded: {error}"
     module: ModuleType = _catalogue
     return module
 
@@ -43,11 +55,11 @@ def why_no_cpu() -> str | None:
 
 def why_no_cuda() -> str | None:
     """Why the CUDA C++ backend cannot run here, or None."""
-    if not CUDA_LIBRARY.exists() or catalogue() is None:
-        return (
-            "the CUDA C++ backend was not built: it needs nvcc and the headers of the package "
-            "nvidia-cutlass when fusedops is installed"
-        )
+    module = _import_catalogue()
+    if isinstance(module, str):
+        return module
+    if not module.instances():
+        return "the CUDA C++ backend was left out when fusedops was built: no nvcc or no CUTLASS"
     if torch.version.cuda is None:
         return "this build of PyTorch has no CUDA"
     if not torch.cuda.is_available():

@@ -51,6 +51,8 @@ class use_backend:
 
 def parse(name: str) -> tuple[str, str]:
     """Split a user's name into (backend, kernel), either of which may be empty."""
+    if not isinstance(name, str):
+        raise TypeError(f"a backend is named by a str, not {type(name).__name__}")
     if "." in name:
         return "", name
     if name not in (AUTO, *BACKENDS):
@@ -65,7 +67,8 @@ def asked(argument: str | None) -> tuple[str, str, str]:
     inside = _in_context.get()
     if inside is not None:
         return (*inside, "context")
-    return settings.BACKEND.read(), settings.KERNEL.read(), "environment"
+    kernel = settings.KERNEL.read()
+    return ("", kernel, "environment") if kernel else (settings.BACKEND.read(), "", "environment")
 
 
 @cache

@@ -14,10 +14,18 @@ from typing import Any
 
 import torch
 
-from fusedops import backends, settings
+from fusedops import backends, registry, settings
 from fusedops.checks import check
 from fusedops.override import asked, peek_context, request
-from fusedops.registry import Choice, Launch, Problem, Request, check_request, select
+from fusedops.registry import (
+    Choice,
+    Explanation,
+    Launch,
+    Problem,
+    Request,
+    check_request,
+    select,
+)
 from fusedops.registry.table import table_for
 from fusedops.settings import BACKEND_KEY, KERNEL_KEY, peek
 
@@ -39,27 +47,31 @@ def compute(
     backend: str | None = None,
 ) -> torch.Tensor:
     """The operator on real tensors. Microseconds count: everything a plan can hold, it holds."""
-    address = x.data_ptr() | weight.data_ptr()
-    bias_key = None
-    if bias is not None:
-        address |= bias.data_ptr()
-        bias_key = (bias.shape, bias.stride(), bias.dtype, bias.device)
-    key = (
-        x.shape,
-        x.stride(),
-        x.dtype,
-        x.device,
-        weight.shape,
-        weight.stride(),
-        weight.dtype,
-        weight.device,
-        bias_key,
-        address & (ALIGNMENT - 1),
-        fp32_precision() if x.dtype is torch.float32 else None,
-        backend or peek_context(),
-        peek(BACKEND_KEY),
-        peek(KERNEL_KEY),
-    )
+    try:
+        address = x.data_ptr() | weight.data_ptr()
+        bias_key = None
+        if bias is not None:
+            address |= bias.data_ptr()
+            bias_key = (bias.shape, bias.stride(), bias.dtype, bias.device)
+        key = (
+            x.shape,
+            x.stride(),
+            x.dtype,
+            x.device,
+            weight.shape,
+            weight.stride(),
+            weight.dtype,
+            weight.device,
+            bias_key,
+            address & (ALIGNMENT - 1),
+            fp32_precision() if x.dtype is torch.float32 else None,
+            peek_context() if backend is None else backend,
+            peek(BACKEND_KEY),
+            peek(KERNEL_KEY),
+        )
+    except RuntimeError:
+        check(x, weight, bias)  # says in words what has no address
+        raise
     plan = _plans.get(key)
     if plan is None:
         plan = make_plan(x, weight, bias, request(*asked(backend)))
@@ -91,8 +103,8 @@ def make_plan(
         return allocate, backends.REFERENCE.prepare(describe(x, weight), None)
     problem = describe(x, weight, bias)
     choice = choose(problem, wanted)
-    if settings.LOG.read() == "1":
-        _log.warning("%s\n%s", problem, choice.explain())
+    if settings.LOG.read() == "dispatch":
+        _log.warning("%s: %s", problem, choice)
     launch = choice.kernel.prepare(problem, choice.config)
     if row_stride(x) is None or not (bias is None or bias.is_contiguous()):
         launch = _copying(launch)
@@ -145,6 +157,12 @@ def _on_device(device: torch.device, launch: Launch) -> Launch:
             launch(x, weight, bias, scale, out)
 
     return guarded
+
+
+def explain(problem: Problem, wanted: Request) -> Explanation:
+    """What this machine would run, and what every kernel says."""
+    kernels, missing = backends.kernels(), backends.missing()
+    return registry.explain(problem, wanted, kernels, missing, table_for(problem))
 
 
 def choose(problem: Problem, wanted: Request) -> Choice:

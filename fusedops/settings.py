@@ -40,9 +40,9 @@ KERNEL = Variable(
 )
 LOG = Variable(
     "FUSEDOPS_LOG",
-    "0 | 1",
-    "0",
-    "1 logs the choice for each new kind of call, and why, to the logger `fusedops`.",
+    "dispatch",
+    "",
+    "dispatch logs each first decision, and why, to the logger `fusedops`.",
 )
 BUILD_CUDA = Variable(
     "FUSEDOPS_CUDA",

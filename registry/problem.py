@@ -101,4 +101,5 @@ class Card:
 
 RTX_4090 = Card("NVIDIA GeForce RTX 4090", (8, 9), 128)
 H200 = Card("NVIDIA H200", (9, 0), 132)
-CARDS = {"RTX 4090": RTX_4090, "H200": H200}
+CARDS = {"sm_89": RTX_4090, "sm_90": H200}
+"""The card that stands for an architecture."""

@@ -37,28 +37,51 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """A candidate and every reason it was not chosen."""
-
-    kernel: str
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
     """The kernel and configuration to launch, and why."""
 
     kernel: Kernel
     config: Any
     why: str
-    rejected: tuple[Rejection, ...] = ()
 
-    def explain(self) -> str:
-        lines = [f"{self.kernel.name}  {self.config}", f"  because {self.why}"]
-        for rejection in self.rejected:
-            lines.append(f"  not {rejection.kernel}:")
-            lines += [f"    - {reason}" for reason in rejection.reasons]
-        return "\n".join(lines)
+    def __str__(self) -> str:
+        config = "" if self.config is None else f" {self.config}"
+        return f"{self.kernel.name}{config}, because {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A kernel and every reason it cannot run the problem; none for one that can."""
+
+    kernel: str
+    backend: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would run, why, and what every other kernel says; ``str()`` is a table.
+
+    Where there is nothing to multiply no kernel runs: ``backend``, ``kernel`` and ``config`` are
+    then empty.
+    """
+
+    problem: str
+    backend: str
+    kernel: str
+    config: str
+    why: str
+    candidates: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        lines = [self.problem, f"{self.kernel} {self.config}".strip(), f"  because {self.why}"]
+        width = max((len(each.kernel) for each in self.candidates), default=0)
+        for each in self.candidates:
+            first, *others = each.reasons or ("can run",)
+            mark = ">" if each.kernel == self.kernel else " "
+            lines.append(f"{mark} {each.kernel:<{width}}  {first}")
+            lines += [f"  {'':<{width}}  {other}" for other in others]
+        return "\n".join(line for line in lines if line)
 
 
 def check_request(request: Request, kernels: Sequence[Kernel], missing: Mapping[str, str]) -> None:
@@ -70,11 +93,9 @@ def check_request(request: Request, kernels: Sequence[Kernel], missing: Mapping[
         )
     names = [kernel.name for kernel in kernels]
     if request.kernel is not None and request.kernel not in names:
+        text = f"unknown kernel {request.kernel!r} ({request.origin}); known: {', '.join(names)}"
         absent = missing.get(request.kernel.partition(".")[0])
-        hint = f"; {absent}" if absent else ""
-        raise ValueError(
-            f"unknown kernel {request.kernel!r} ({request.origin}); known: {', '.join(names)}{hint}"
-        )
+        raise ValueError(f"{text}; {absent}" if absent else text)
 
 
 def select(
@@ -92,21 +113,42 @@ def select(
     check_request(request, kernels, missing)
     measured = table.nearest(problem) if table is not None else None
     ranked, why = preference(problem, kernels, measured)
-    rejected: list[Rejection] = []
+    rejected: list[Candidate] = []
     for kernel in ranked:
         if not _wanted(kernel, request):
             continue
         reasons = reasons_against(kernel, problem, missing)
         if reasons:
-            rejected.append(Rejection(kernel.name, reasons))
+            rejected.append(Candidate(kernel.name, kernel.backend, reasons))
             continue
-        config = kernel.configs(problem)[0]
+        configs = kernel.configs(problem)
+        config = configs[0]
         if measured is not None and kernel.name == measured.kernel:
-            named = [c for c in kernel.configs(problem) if str(c) == measured.config]
-            config = named[0] if named else config
-        reason = f"you asked for {request}" if request.forced else why(kernel)
-        return Choice(kernel, config, reason, tuple(rejected))
+            config = next((each for each in configs if str(each) == measured.config), config)
+        return Choice(kernel, config, f"you asked for {request}" if request.forced else why(kernel))
     raise NoKernelError(refusal(problem, request, rejected, missing))
+
+
+def explain(
+    problem: Problem,
+    request: Request,
+    kernels: Sequence[Kernel],
+    missing: Mapping[str, str],
+    table: Table | None = None,
+) -> Explanation:
+    """What ``select`` answers, with every kernel's reasons. Raises as it does."""
+    choice = select(problem, request, kernels, missing, table)
+    return Explanation(
+        problem=str(problem),
+        backend=choice.kernel.backend,
+        kernel=choice.kernel.name,
+        config="" if choice.config is None else str(choice.config),
+        why=choice.why,
+        candidates=tuple(
+            Candidate(each.name, each.backend, reasons_against(each, problem, missing))
+            for each in kernels
+        ),
+    )
 
 
 def reasons_against(
@@ -120,7 +162,7 @@ def reasons_against(
 def refusal(
     problem: Problem,
     request: Request,
-    rejected: Sequence[Rejection],
+    rejected: Sequence[Candidate],
     missing: Mapping[str, str],
 ) -> str:
     """The error's text: the problem, every candidate, every reason, and the remedy."""

@@ -29,7 +29,7 @@ class Measurement:
         """Euclidean distance in (log m, log n, log k)."""
         return math.dist(
             (math.log(self.m), math.log(self.n), math.log(self.k)),
-            (math.log(problem.m), math.log(problem.n), math.log(problem.k)),
+            tuple(math.log(max(size, 1)) for size in (problem.m, problem.n, problem.k)),
         )
 
 

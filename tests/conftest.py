@@ -15,6 +15,15 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
+SEEN = pytest.StashKey[dict[str, int]]()
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest) -> dict[str, int]:
+    """How many examples each kernel, and each backend of the operator, was put through."""
+    return request.config.stash.setdefault(SEEN, {})
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:
@@ -23,6 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for subject, examples in terminalreporter.config.stash.get(SEEN, {}).items():
+        terminalreporter.write_line(f"{subject}: {examples} examples")
     skipped = terminalreporter.stats.get("skipped", [])
     count = sum(NO_CARD in str(report.longrepr) for report in skipped)
     if count:

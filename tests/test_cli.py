@@ -7,6 +7,7 @@ import json
 import pytest
 
 from fusedops.__main__ import main
+from fusedops.cli import doctor
 
 
 def test_run_shows_the_kernel_the_error_and_the_time(capsys):
@@ -16,23 +17,39 @@ def test_run_shows_the_kernel_the_error_and_the_time(capsys):
         assert part in shown
 
 
-@pytest.mark.parametrize("card", ["RTX 4090", "H200", "cpu"])
-def test_explain_answers_for_any_card(card, capsys):
-    assert main(["explain", "--shape", "1024x8192x8192", "--card", card]) == 0
+@pytest.mark.parametrize("arch", ["sm_89", "sm_90", "cpu"])
+def test_explain_answers_for_any_card(arch, capsys):
+    problem = ["explain", "--m", "1024", "--n", "8192", "--k", "8192", "--arch", arch]
+    assert main(problem) == 0
     assert "because" in capsys.readouterr().out
+    assert main([*problem, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["kernel"] in [each["kernel"] for each in answer["candidates"]]
 
 
 def test_explain_refuses_with_reasons(capsys):
-    assert main(["explain", "--shape", "8x8x8", "--card", "cpu", "--backend", "triton.tiled"]) == 1
+    problem = ["explain", "--m", "8", "--n", "8", "--k", "8", "--arch", "cpu"]
+    assert main([*problem, "--backend", "triton.tiled"]) == 1
     assert "triton.tiled" in capsys.readouterr().out
 
 
-def test_doctor_lists_backends_and_settings(capsys):
+def test_doctor_lists_what_there_is(capsys):
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"backend {name}" in shown for name in ("cuda", "triton", "cpu", "reference"))
+    for part in ("torch", "nvcc", "cards", "cuda", "triton", "cpu.blocked", "tables", "settings"):
+        assert part in shown
     assert main(["doctor", "--settings"]) == 0
     assert "FUSEDOPS_BACKEND" in capsys.readouterr().out
+
+
+def test_doctor_survives_whatever_is_broken(capsys, monkeypatch):
+    def broken() -> None:
+        raise OSError("the driver is on fire")
+
+    monkeypatch.setattr(doctor, "PROBES", dict.fromkeys(doctor.PROBES, broken))
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert all("the driver is on fire" in each for each in report.values())
 
 
 def test_bench_writes_what_it_measured(tmp_path, capsys):

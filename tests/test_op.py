@@ -38,10 +38,13 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("leading", [(), (5,), (2, 3), (1, 4, 1)])
-def test_every_kernel_by_name(device, dtype, leading):
-    x, weight, bias = operands(*leading, dtype=dtype, device=device)
-    accumulation = Accumulation(2.0**-53 if dtype == torch.float64 else 2.0**-24, 1 / 8)
+@pytest.mark.parametrize("k", [33, 64])  # 64: rows that TMA and 16-byte copies take
+def test_every_kernel_by_name(device, dtype, leading, k):
+    x, weight, bias = operands(*leading, k=k, dtype=dtype, device=device)
+    declared = {each.name: each.accumulation for each in backends.kernels()}
+    problem = describe(x, weight, bias)
     for name in able(x, weight, bias):
+        accumulation = declared[name](problem)
         y = fusedops.gemm_sig_res(x, weight, bias, 1.5, backend=name)
         assert y.shape == (*leading, 20) and y.dtype == dtype and y.is_contiguous()
         assert error_over_bound(y, x, weight, bias, 1.5, accumulation).max() <= 1, name
@@ -49,14 +52,16 @@ def test_every_kernel_by_name(device, dtype, leading):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_opcheck_for_every_kernel(device, with_bias):
-    x, weight, bias = operands(3, 5, device=device)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_opcheck_for_every_kernel(device, with_bias, dtype):
+    x, weight, bias = operands(3, 5, k=64, dtype=dtype, device=device)
     bias = bias if with_bias else None
     torch.library.opcheck(OP, (x, weight, bias, 2.0))
     torch.library.opcheck(OP, (x.transpose(0, 1), weight), {"scale": -1.0})
-    permuted = x.reshape(15, 33).t().contiguous().t()
-    for name in able(x, weight, bias):
-        torch.library.opcheck(FORCED, (permuted, weight, bias, 2.0, name))
+    permuted = x.reshape(15, 64).t().contiguous().t()
+    for operand in (x, permuted):
+        for name in able(operand, weight, bias):
+            torch.library.opcheck(FORCED, (operand, weight, bias, 2.0, name))
 
 
 @pytest.mark.parametrize(
@@ -150,6 +155,12 @@ def test_wrong_types_name_them_all():
         fusedops.gemm_sig_res(x, weight, bias, torch.ones(()))
 
 
+def test_operands_that_are_not_dense():
+    x, weight, _ = operands(5)
+    with pytest.raises(TypeError, match=r"x is torch\.sparse_coo"):
+        fusedops.gemm_sig_res(x.to_sparse(), weight)
+
+
 def test_meta_and_fake_tensors_have_the_real_shape_and_strides():
     x, weight, bias = operands(2, 3)
     y = OP(x.to("meta"), weight.to("meta"), bias.to("meta"))
@@ -194,7 +205,6 @@ def test_more_than_two_to_the_31_elements():
     rows, k, n = 2**31 // 1024 + 300, 1024, 64
     x = torch.empty(rows, k, dtype=torch.bfloat16, device="cuda").normal_()
     weight = torch.randn(n, k, device="cuda").bfloat16() / 32
-    tall = torch.randn(n, 64, device="cuda").bfloat16() / 8
     for name in able(x, weight):
         y = fusedops.gemm_sig_res(x, weight, None, 2.0, backend=name)
         for part in (slice(0, 200), slice(rows - 300, rows)):

@@ -22,7 +22,7 @@ from fusedops.verify.runner import Plan, available_kernels, verify_kernel, verif
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
 PLAN = Plan(CPU, examples=150, seed=1)
-GPU_PLAN = Plan(CUDA, examples=int(os.environ.get("EXAMPLES", "300")), seed=1)
+GPU_PLAN = Plan(CUDA, examples=300, seed=1)
 
 
 def named(name: str) -> Kernel:
@@ -32,18 +32,23 @@ def named(name: str) -> Kernel:
     return found[0]
 
 
-def assert_verified(name: str, plan: Plan) -> None:
+def assert_verified(name: str, plan: Plan, seen: dict[str, int]) -> None:
     present, absent = available_kernels(plan.device, [named(name)])
     if absent:
         pytest.skip(f"{name} cannot run here: {absent[0].absent}")
     tally = verify_kernel(present[0], plan)
+    seen[f"{name} on {plan.device}"] = tally.examples
     assert tally.complaint is None, tally.complaint
     assert tally.examples >= plan.examples
 
 
-@pytest.mark.parametrize("name", ["torch.reference", "cpu.blocked"])
-def test_kernel_on_a_cpu(name):
-    assert_verified(name, PLAN)
+def cpu_names() -> list[str]:
+    return [each.name for each in backends.kernels() if each.backend not in ("cuda", "triton")]
+
+
+@pytest.mark.parametrize("name", cpu_names())
+def test_kernel_on_a_cpu(name, seen):
+    assert_verified(name, PLAN, seen)
 
 
 @pytest.mark.parametrize("backend", [name for name in available_backends(CPU) if name != "triton"])
@@ -52,7 +57,7 @@ def test_operator_on_a_cpu(backend):
     assert tally.complaint is None, tally.complaint
 
 
-@pytest.mark.parametrize("name", ["torch.reference", "cpu.blocked"])
+@pytest.mark.parametrize("name", cpu_names())
 def test_epilogue_over_every_z_on_a_cpu(name):
     present, absent = available_kernels(CPU, [named(name)])
     if absent:
@@ -64,7 +69,7 @@ def test_epilogue_over_every_z_on_a_cpu(name):
     assert max(row.ulps for row in rows) < 1
 
 
-def test_triton_under_its_interpreter():
+def test_triton_under_its_interpreter(seen):
     """Triton reads TRITON_INTERPRET when it is imported, so this takes a process of its own."""
     pytest.importorskip("triton", reason="Triton is not installed: its kernels were not checked")
     command = [sys.executable, "-m", "fusedops", "verify", "--backend", "triton", "--device", "cpu"]
@@ -77,9 +82,10 @@ def test_triton_under_its_interpreter():
     )
     assert run.returncode == 0, run.stdout + run.stderr
     report = json.loads(run.stdout)
-    seen = {each["subject"]: each["examples"] for each in report["kernels"]}
-    assert set(seen) == {"triton", *(k.name for k in backends.kernels() if k.backend == "triton")}
-    assert min(seen.values()) >= 25
+    counts = {each["subject"]: each["examples"] for each in report["kernels"]}
+    seen.update({f"{name} under the interpreter": count for name, count in counts.items()})
+    assert set(counts) == {"triton", *(k.name for k in backends.kernels() if k.backend == "triton")}
+    assert min(counts.values()) >= 25
 
 
 def gpu_names() -> list[str]:
@@ -88,8 +94,8 @@ def gpu_names() -> list[str]:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", gpu_names())
-def test_kernel_on_a_card(name):
-    assert_verified(name, GPU_PLAN)
+def test_kernel_on_a_card(name, seen):
+    assert_verified(name, GPU_PLAN, seen)
 
 
 @pytest.mark.gpu

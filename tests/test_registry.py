@@ -19,6 +19,7 @@ from fusedops.registry import (
     Problem,
     Request,
     Table,
+    explain,
     select,
 )
 from fusedops.registry.table import shipped_tables
@@ -45,12 +46,17 @@ KERNELS = (
 
 
 def test_auto_steps_down_and_keeps_every_reason():
-    choice = select(PROBLEM, Request(), KERNELS, {})
-    assert choice.kernel.name == "triton.tiled"
-    (rejected,) = choice.rejected
-    assert rejected.kernel == "cuda.sm90_cooperative"
-    assert rejected.reasons == ("k is odd", "x is transposed")
-    assert "k is odd" in choice.explain()
+    assert select(PROBLEM, Request(), KERNELS, {}).kernel.name == "triton.tiled"
+    answer = explain(PROBLEM, Request(), KERNELS, {"reference": "not today"})
+    assert (answer.backend, answer.kernel, answer.config) == ("triton", "triton.tiled", "first")
+    reasons = {each.kernel: each.reasons for each in answer.candidates}
+    assert reasons == {
+        "triton.tiled": (),
+        "cuda.sm90_cooperative": ("k is odd", "x is transposed"),
+        "torch.reference": ("not today",),
+    }
+    for part in ("> triton.tiled", "k is odd", "not today", "because"):
+        assert part in str(answer)
 
 
 def test_a_forced_backend_is_obeyed():

@@ -119,7 +119,7 @@ def _card(problem: Problem, least: tuple[int, int], needs: str) -> list[str]:
     if problem.capability is None or problem.capability < least:
         has = "unknown" if problem.capability is None else ".".join(map(str, problem.capability))
         return [
-            f"the card's compute capability is {has}, and {needs} need at least "
+            f"the card's compute capability is {has}; for {needs} it must be at least "
             f"{least[0]}.{least[1]}: use another kernel"
         ]
     return []

@@ -12,12 +12,19 @@ from fusedops.registry import dtype_name
 Shape = tuple[int, int, int]
 
 
+def size(text: str) -> int:
+    """A size from 1 up."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a size is a number from 1 up; got {text!r}")
+    return int(text)
+
+
 def shape(text: str) -> Shape:
     """``MxNxK`` -> (m, n, k)."""
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         raise argparse.ArgumentTypeError(f"a shape is MxNxK, as 1024x8192x8192; got {text!r}")
-    m, n, k = map(int, parts)
+    m, n, k = map(size, parts)
     return m, n, k
 
 
@@ -31,7 +38,12 @@ def dtype(text: str) -> torch.dtype:
 def device(text: str | None) -> torch.device:
     """The named device, or the best this machine has."""
     if text is not None:
-        return torch.device(text)
+        named = torch.device(text)
+        if named.type == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("there is no CUDA device that PyTorch can use here")
+        if named.type == "cuda" and named.index is not None:
+            torch.cuda.set_device(named)
+        return named
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

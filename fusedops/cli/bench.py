@@ -1,4 +1,4 @@
-"""Time every kernel that can run, beside F.linear, plain PyTorch and torch.compile."""
+"""Time every kernel that can run, beside F.linear and plain PyTorch."""
 
 from __future__ import annotations
 

@@ -1,19 +1,27 @@
-"""Say what this machine has: PyTorch, card, Triton, compiled kernels, and what is missing."""
+"""Say what is installed, loaded and found here, and what is missing; never crashes."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
-import sys
-from importlib.metadata import PackageNotFoundError, version
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
 
 import torch
 
 import fusedops
 from fusedops import backends, native, settings
+from fusedops.plans import device_facts
+from fusedops.registry import Problem, reasons_against
+from fusedops.registry.problem import Card
+from fusedops.registry.table import shipped_tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--settings", action="store_true", help="list the environment variables")
 
 
@@ -21,40 +29,90 @@ def main(args: argparse.Namespace) -> int:
     if args.settings:
         print(settings.as_markdown(), end="")
         return 0
-    print(f"fusedops {fusedops.__version__}, Python {platform.python_version()} on {sys.platform}")
-    print(f"torch {torch.__version__}, triton {_version('triton')}")
-    print(f"card: {_cards()}")
-    missing = backends.missing()
-    for backend in ("cuda", "triton", "cpu", "reference"):
-        print(f"\nbackend {backend}: {missing.get(backend, 'ready')}")
-        for kernel in backends.kernels():
-            if kernel.backend == backend:
-                print(f"  {kernel.name}")
-    catalogue = native.catalogue()
-    if catalogue is not None:
-        print("\ncompiled CUDA kernels")
-        for instance in catalogue.instances():
-            print(f"  {instance!r}")
-            for each in instance.resources:
-                print(
-                    f"    {each['arch']}: {each['registers']} registers, "
-                    f"{each['spill_bytes']} bytes spilled, {each['occupancy_blocks']} blocks "
-                    f"({each['occupancy_warps']} warps) resident, limited by {each['limiter']}"
-                )
-    changed = [each for each in settings.VARIABLES if each.read() != each.default]
-    print("\nsettings: " + (", ".join(f"{e.name}={e.read()}" for e in changed) or "defaults"))
+    report = {name: attempt(probe) for name, probe in PROBES.items()}
+    print(json.dumps(report, indent=1) if args.json else as_text(report))
     return 0
 
 
-def _version(package: str) -> str:
+def attempt(probe: Callable[[], Any]) -> Any:
+    """What the probe finds, or the sentence that says how it failed."""
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+        return probe()
+    except Exception as error:
+        return f"could not be found out: {type(error).__name__}: {error}"
 
 
-def _cards() -> str:
+def as_text(value: Any, indent: str = "") -> str:
+    """Nested names and values, a line each."""
+    lines = []
+    items = value.items() if isinstance(value, dict) else ((None, each) for each in value)
+    for name, each in items:
+        label = indent if name is None else f"{indent}{name}: "
+        if isinstance(each, (dict, list)) and each:
+            lines.append(f"{label.rstrip()}\n{as_text(each, indent + '  ')}")
+        else:
+            lines.append(f"{label}{'none' if each in (None, [], {}) else each}")
+    return "\n".join(lines)
+
+
+def _torch() -> dict[str, Any]:
+    return {"version": torch.__version__, "cuda": torch.version.cuda}
+
+
+def _cards() -> list[str]:
     if not torch.cuda.is_available():
-        return "none that PyTorch can use"
-    names = [torch.cuda.get_device_properties(each) for each in range(torch.cuda.device_count())]
-    return ", ".join(f"{each.name} (sm_{each.major}{each.minor})" for each in names)
+        return []
+    found = [torch.cuda.get_device_properties(each) for each in range(torch.cuda.device_count())]
+    return [f"{each.name} (sm_{each.major}{each.minor})" for each in found]
+
+
+def _backends() -> dict[str, str]:
+    names = ("cuda", "triton", "cpu", "reference")
+    return {name: backends.missing().get(name, "ready") for name in names}
+
+
+def _kernels() -> dict[str, Any]:
+    """Each kernel on a plain problem of this machine: available, or why not."""
+    card = None
+    if torch.cuda.is_available():
+        facts = device_facts(torch.device("cuda", torch.cuda.current_device()))
+        card = Card(facts["device_name"], facts["capability"], facts["multiprocessors"])
+    problem = Problem.contiguous(1024, 1024, 1024, torch.float16, card=card)
+    return {
+        kernel.name: list(reasons_against(kernel, problem, backends.missing())) or "available"
+        for kernel in backends.kernels()
+    }
+
+
+def _compiled() -> dict[str, Any]:
+    catalogue = native.catalogue()
+    if catalogue is None:
+        return {}
+    instances = {
+        repr(instance): [
+            f"{each['arch']}: {each['registers']} registers, {each['spill_bytes']} bytes spilled, "
+            f"{each['occupancy_blocks']} blocks ({each['occupancy_warps']} warps) resident, "
+            f"limited by {each['limiter']}"
+            for each in instance.resources
+        ]
+        for instance in catalogue.instances()
+    }
+    return {"build": catalogue.build_info(), "instances": instances}
+
+
+PROBES: dict[str, Callable[[], Any]] = {
+    "fusedops": lambda: fusedops.__version__,
+    "python": platform.python_version,
+    "platform": platform.platform,
+    "torch": _torch,
+    "triton": lambda: version("triton"),
+    "nvcc": lambda: shutil.which("nvcc"),
+    "cards": _cards,
+    "backends": _backends,
+    "kernels, on a plain float16 problem here": _kernels,
+    "tables": lambda: {name: table.origin for name, table in shipped_tables().items()},
+    "settings in force": lambda: {
+        each.name: each.read() for each in settings.VARIABLES if each.read() != each.default
+    },
+    "compiled": _compiled,
+}

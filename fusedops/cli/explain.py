@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
 
 import torch
 
@@ -10,41 +12,40 @@ from fusedops import backends
 from fusedops.cli import arguments
 from fusedops.override import asked, request
 from fusedops.plans import device_facts
-from fusedops.registry import CARDS, Card, NoKernelError, Problem, select
+from fusedops.registry import CARDS, Card, NoKernelError, Problem, explain
 from fusedops.registry.table import table_for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--shape", type=arguments.shape, required=True, help="MxNxK")
+    for name in ("m", "n", "k"):
+        parser.add_argument(f"--{name}", type=arguments.size, required=True)
     parser.add_argument("--dtype", type=arguments.dtype, default=torch.float16)
     parser.add_argument("--backend", help="a backend or a kernel, as the call's argument")
     parser.add_argument(
-        "--card",
+        "--arch",
         choices=["cpu", *CARDS],
         help="ask for a card this machine need not have (default: what it has)",
     )
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 
 
 def main(args: argparse.Namespace) -> int:
-    m, n, k = args.shape
-    here = args.card is None
+    here = args.arch is None
+    card = _this_card() if here else CARDS.get(args.arch)
     problem = Problem.contiguous(
-        m,
-        n,
-        k,
-        args.dtype,
-        bias_dtype=args.dtype,
-        card=_this_card() if here else CARDS.get(args.card),
+        args.m, args.n, args.k, args.dtype, bias_dtype=args.dtype, card=card
     )
     missing = backends.missing() if here else {}
-    print(problem)
     try:
         wanted = request(*asked(args.backend))
-        choice = select(problem, wanted, backends.kernels(), missing, table_for(problem))
+        answer = explain(problem, wanted, backends.kernels(), missing, table_for(problem))
     except (NoKernelError, ValueError) as error:
-        print(error)
+        print(json.dumps({"error": str(error)}) if args.json else error)
         return 1
-    print(choice.explain())
+    print(json.dumps(asdict(answer), indent=1) if args.json else answer)
+    unbuilt = backends.missing().get("cuda")
+    if not here and not any(each.backend == "cuda" for each in backends.kernels()):
+        print(f"(without the compiled kernels: {unbuilt})")
     return 0
 
 

@@ -20,7 +20,7 @@ SCALE = 2.0
 NEXT = """\
 Try next:
   FUSEDOPS_BACKEND=reference python -m fusedops run     force a backend, for a whole process
-  python -m fusedops explain --shape 16x4096x4096 --card "RTX 4090"     ask for another card
+  python -m fusedops explain --m 16 --n 4096 --k 4096 --arch sm_89   ask for another card
   python -m fusedops verify                             check that every kernel here is exact
   y = fusedops.gemm_sig_res(x, weight, bias, 2.0)       call it
   layer = fusedops.GemmSigRes.from_linear(linear, 2.0)  put it in a model"""
