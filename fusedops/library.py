@@ -74,11 +74,13 @@ def _above_autograd(overload: Callable[..., torch.Tensor]) -> Callable[..., torc
 def _untraced(kernel: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Keep Dynamo from tracing into a kernel that runs where it is watching eager frames.
 
-    As torch.compiler.disable does, but for nothing per call and without importing Dynamo.
+    As torch.compiler.disable does, but for nothing per call and without importing Dynamo. A torch
+    without the means traces the kernel in vain, and is right all the same.
     """
     frames = torch._C._dynamo.eval_frame
-    skip = frames._FrameAction.SKIP
-    frames.set_code_exec_strategy(kernel.__code__, frames._FrameExecStrategy(skip, skip))
+    if hasattr(frames, "set_code_exec_strategy"):
+        skip = frames._FrameAction.SKIP
+        frames.set_code_exec_strategy(kernel.__code__, frames._FrameExecStrategy(skip, skip))
     return kernel
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fusedops.functional import gemm_sig_res
+from fusedops.override import parse
 
 
 class GemmSigRes(nn.Linear):
@@ -27,6 +28,8 @@ class GemmSigRes(nn.Linear):
         backend: str | None = None,
     ) -> None:
         super().__init__(in_features, out_features, bias=bias, device=device, dtype=dtype)
+        if backend is not None:
+            parse(backend)
         self.scale = float(scale)
         self.backend = backend
 

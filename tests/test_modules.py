@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import pytest
 import torch
 from torch import nn
 
@@ -42,3 +43,8 @@ def test_without_bias_and_copied():
     x = torch.randn(4, 8)
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert torch.equal(twin(x), layer(x))
+
+
+def test_an_unknown_backend_is_an_error_at_once():
+    with pytest.raises(ValueError, match="known: auto"):
+        fusedops.GemmSigRes(8, 3, backend="nothing")
