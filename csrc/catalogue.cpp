@@ -35,7 +35,8 @@ std::vector<std::string> why_not(const InstanceDescription& instance, int64_t m,
                                  const std::optional<std::string>& bias_dtype,
                                  std::pair<int64_t, int64_t> x_strides,
                                  std::pair<int64_t, int64_t> weight_strides, int alignment,
-                                 std::optional<std::pair<int, int>> capability) {
+                                 std::optional<std::pair<int, int>> capability, bool allow_tf32,
+                                 bool allow_fp16_accumulation) {
   Problem problem{};
   problem.m = m;
   problem.n = n;
@@ -46,23 +47,24 @@ std::vector<std::string> why_not(const InstanceDescription& instance, int64_t m,
   std::tie(problem.w_stride_n, problem.w_stride_k) = weight_strides;
   problem.alignment = alignment;
   problem.capability = capability ? 10 * capability->first + capability->second : 0;
+  problem.allow_tf32 = allow_tf32;
+  problem.allow_fp16_accumulation = allow_fp16_accumulation;
   return instance.why_not(problem);
 }
 
 #ifdef FUSEDOPS_CUDA
 Launcher launcher(const InstanceDescription& description, int64_t m, int64_t n, int64_t k,
-                  const std::optional<std::string>& bias_dtype, int64_t x_stride,
-                  int64_t weight_stride, int multiprocessors) {
+                  const std::optional<std::string>& bias_dtype,
+                  std::pair<int64_t, int64_t> x_strides, std::pair<int64_t, int64_t> weight_strides,
+                  int multiprocessors) {
   Problem problem{};
   problem.m = m;
   problem.n = n;
   problem.k = k;
   problem.dtype = description.dtype;
   if (bias_dtype) problem.bias_dtype = dtype_named(*bias_dtype);
-  problem.x_stride_m = x_stride;
-  problem.x_stride_k = 1;
-  problem.w_stride_n = weight_stride;
-  problem.w_stride_k = 1;
+  std::tie(problem.x_stride_m, problem.x_stride_k) = x_strides;
+  std::tie(problem.w_stride_n, problem.w_stride_k) = weight_strides;
   return Launcher(instances()[description.index], problem, multiprocessors);
 }
 
@@ -152,14 +154,18 @@ PYBIND11_MODULE(_catalogue, module) {
       .def_readonly("stages", &InstanceDescription::stages)
       .def_readonly("threads", &InstanceDescription::threads)
       .def_readonly("shared_memory", &InstanceDescription::shared_memory)
+      .def_readonly("unit_roundoff", &InstanceDescription::unit_roundoff)
+      .def_readonly("chain", &InstanceDescription::chain)
+      .def_readonly("summation", &InstanceDescription::summation)
       .def_property_readonly("resources", &fusedops::resources)
       .def("why_not", &fusedops::why_not, py::kw_only(), py::arg("m"), py::arg("n"), py::arg("k"),
            py::arg("dtype"), py::arg("bias_dtype"), py::arg("x_strides"), py::arg("weight_strides"),
-           py::arg("alignment"), py::arg("capability"),
+           py::arg("alignment"), py::arg("capability"), py::arg("allow_tf32"),
+           py::arg("allow_fp16_accumulation"),
            "Every reason this instance cannot run the problem; empty means it can.")
 #ifdef FUSEDOPS_CUDA
       .def("launcher", &fusedops::launcher, py::kw_only(), py::arg("m"), py::arg("n"), py::arg("k"),
-           py::arg("bias_dtype"), py::arg("x_stride"), py::arg("weight_stride"),
+           py::arg("bias_dtype"), py::arg("x_strides"), py::arg("weight_strides"),
            py::arg("multiprocessors"), py::keep_alive<0, 1>(),
            "The instance with a problem settled, one that why_not has no reason against.")
 #endif

@@ -42,6 +42,12 @@ class Instance:
     @property
     def shared_memory(self) -> int: ...
     @property
+    def unit_roundoff(self) -> float: ...
+    @property
+    def chain(self) -> float: ...
+    @property
+    def summation(self) -> str: ...
+    @property
     def resources(self) -> list[Resources]: ...
     def why_not(
         self,
@@ -55,6 +61,8 @@ class Instance:
         weight_strides: tuple[int, int],
         alignment: int,
         capability: tuple[int, int] | None,
+        allow_tf32: bool,
+        allow_fp16_accumulation: bool,
     ) -> list[str]: ...
     def launcher(
         self,
@@ -63,8 +71,8 @@ class Instance:
         n: int,
         k: int,
         bias_dtype: str | None,
-        x_stride: int,
-        weight_stride: int,
+        x_strides: tuple[int, int],
+        weight_strides: tuple[int, int],
         multiprocessors: int,
     ) -> Launcher: ...
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from fusedops import native
-from fusedops.numerics import FP32_ROUNDOFF, TENSOR_CORE_CHAIN
 from fusedops.registry import Accumulation, Kernel, Launch, Problem, dtype_name
 
 
@@ -40,11 +39,17 @@ def _kernel(name: str, instances: Sequence[Any]) -> Kernel:
     return Kernel(
         name=name,
         backend="cuda",
-        accumulation=lambda problem: Accumulation(FP32_ROUNDOFF, TENSOR_CORE_CHAIN),
+        accumulation=partial(_accumulation, instances),
         why_not=partial(_why_not, instances),
         configs=partial(_configs, instances),
         prepare=_prepare,
     )
+
+
+def _accumulation(instances: Sequence[Any], problem: Problem) -> Accumulation:
+    """That of the instances of the problem's dtype; they agree."""
+    same = [each for each in instances if each.dtype == dtype_name(problem.dtype)] or instances
+    return Accumulation(same[0].unit_roundoff, same[0].chain)
 
 
 def _reasons(instance: Any, problem: Problem) -> tuple[str, ...]:
@@ -61,6 +66,8 @@ def _reasons(instance: Any, problem: Problem) -> tuple[str, ...]:
             weight_strides=problem.weight_strides,
             alignment=problem.alignment,
             capability=problem.capability,
+            allow_tf32=problem.fp32_precision == "tf32",
+            allow_fp16_accumulation=problem.allow_fp16_accumulation,
         )
     )
 
@@ -122,8 +129,8 @@ def _prepare(problem: Problem, config: Instance) -> Launch:
         n=problem.n,
         k=problem.k,
         bias_dtype=None if bias_dtype is None else dtype_name(bias_dtype),
-        x_stride=problem.x_strides[0],
-        weight_stride=problem.weight_strides[0],
+        x_strides=problem.x_strides,
+        weight_strides=problem.weight_strides,
         multiprocessors=problem.multiprocessors,
     )
     current_stream = torch._C._cuda_getCurrentRawStream

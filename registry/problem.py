@@ -22,7 +22,9 @@ class Problem:
 
     Strides are in elements; the result is always contiguous. ``alignment`` is the largest power of
     two, at most 16, that divides the address of every operand, in bytes. ``fp32_precision`` is
-    PyTorch's ``torch.backends.cuda.matmul.fp32_precision`` ("ieee" unless the user allows "tf32").
+    PyTorch's ``torch.backends.cuda.matmul.fp32_precision`` ("ieee" unless the user allows "tf32"),
+    ``allow_fp16_accumulation`` its flag of that name, False unless the operands are float16.
+    ``batch_invariant`` asks that a row's bits depend on neither the other rows nor M.
     ``interpreted`` says that Triton's interpreter is on, so that its kernels take CPU tensors.
     """
 
@@ -39,6 +41,8 @@ class Problem:
     multiprocessors: int = 0
     device_name: str = ""
     fp32_precision: str = "ieee"
+    allow_fp16_accumulation: bool = False
+    batch_invariant: bool = False
     interpreted: bool = False
     op: str = "gemm_sig_res"
 
@@ -77,8 +81,12 @@ class Problem:
             f"{self.op}: x ({self.m}, {self.k}) strides {self.x_strides}, "
             f"weight ({self.n}, {self.k}) strides {self.weight_strides}, bias {bias}, "
             f"{dtype_name(self.dtype)}, aligned to {self.alignment} bytes, "
-            f"fp32 precision {self.fp32_precision}, on {where}"
+            f"fp32 precision {self.fp32_precision}{self._wishes()}, on {where}"
         )
+
+    def _wishes(self) -> str:
+        text = ", fp16 accumulation allowed" if self.allow_fp16_accumulation else ""
+        return text + (", batch-invariant" if self.batch_invariant else "")
 
 
 @dataclass(frozen=True, slots=True)

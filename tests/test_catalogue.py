@@ -23,6 +23,7 @@ def problem(instance, **changes):
         **{"m": 512, "n": 512, "k": 512, "dtype": instance.dtype, "bias_dtype": None},
         **{"x_strides": (512, 1), "weight_strides": (512, 1), "alignment": 16},
         "capability": divmod(instance.min_capability, 10),
+        **{"allow_tf32": True, "allow_fp16_accumulation": True},
     }
     return {**fits, **changes}
 

@@ -34,7 +34,7 @@ def test_the_rim_and_the_catalogue_launch_the_same_kernels():
     assert native.load(native.CUDA_LIBRARY) is None
     x, weight, bias = operands()
     problem = describe(x, weight, bias)
-    sizes = (problem.m, problem.n, problem.k, problem.x_strides[0], problem.weight_strides[0])
+    sizes = (problem.m, problem.n, problem.k, *problem.x_strides, *problem.weight_strides)
     tried = 0
     for kernel in cuda_backend.cuda_kernels():
         for config in kernel.configs(problem):

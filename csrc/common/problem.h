@@ -42,6 +42,7 @@ struct Problem {
   int64_t x_stride_m, x_stride_k, w_stride_n, w_stride_k;  // elements
   int alignment;   // bytes, the largest power of two up to 16 that divides every operand's address
   int capability;  // 10 * major + minor; 0 on a CPU
+  bool allow_tf32, allow_fp16_accumulation;  // what the user lets PyTorch's own matmul do
 };
 
 }  // namespace fusedops

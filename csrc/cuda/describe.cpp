@@ -31,6 +31,9 @@ InstanceDescription describe(const Instance& instance, int index) {
           instance.stages,
           instance.threads,
           instance.shared_memory,
+          instance.accumulation.unit_roundoff,
+          instance.accumulation.chain,
+          instance.summation,
           resources_of(instance),
           [&instance](const Problem& problem) { return instance.why_not(instance, problem); }};
 }

@@ -22,6 +22,14 @@ struct GemmArgs {
   cudaStream_t stream;
 };
 
+// A kernel's part of the error bound: docs/numerics.md.
+struct Accumulation {
+  double unit_roundoff;
+  double chain;  // what tensor-core truncation loses per term, in unit roundoffs
+};
+
+inline constexpr Accumulation kTensorCoreChain{0x1p-24, 1.0 / 8};  // 16-bit products, fp32 sums
+
 // One compiled kernel: one name, one tile, one dtype.
 struct Instance {
   const char* kernel;  // the registry's name: "cuda.sm80_multistage"
@@ -32,6 +40,10 @@ struct Instance {
   int stages;
   int threads;        // a block
   int shared_memory;  // dynamic, bytes a block
+  Accumulation accumulation;
+  // Names the order in which the products of a row are added. Instances of one name and dtype give
+  // a row the same bits, whatever their tile, the other rows and M.
+  const char* summation;
   // Every reason this instance cannot run the problem; empty means it can.
   std::vector<std::string> (*why_not)(const Instance&, const Problem&);
   cudaError_t (*launch)(const GemmArgs&);

@@ -79,6 +79,8 @@ Instance instance(const char* label, const char* entry_symbol) {
                   Config::kStages,
                   Config::kThreads,
                   Config::kSharedMemory,
+                  kTensorCoreChain,
+                  "mma_k16",
                   &why_not<Config>,
                   &launch<Config, Epilogue, kKernel>,
                   reinterpret_cast<const void*>(kKernel),

@@ -104,6 +104,17 @@ std::vector<std::string> why_not(const Instance& instance, const Problem& proble
                          Config::kClusterN * Config::kTileN, Config::kSplitK, problem);
 }
 
+constexpr const char* summation(int split_k) {
+  switch (split_k) {
+    case 1:
+      return "wgmma_k16";
+    case 2:
+      return "wgmma_k16_split2";
+    default:
+      return "wgmma_k16_split4";
+  }
+}
+
 template <class Config, class Epilogue, Kernel<Config, Epilogue> kKernel>
 Instance instance(const char* label, const char* entry_symbol) {
   return {Config::kPingpong ? "cuda.sm90_pingpong" : "cuda.sm90_cooperative",
@@ -117,6 +128,8 @@ Instance instance(const char* label, const char* entry_symbol) {
           Config::kStages,
           Config::kThreads,
           static_cast<int>(sizeof(SharedStorage<Config>)),
+          kTensorCoreChain,
+          summation(Config::kSplitK),
           &why_not<Config>,
           &launch<Config, Epilogue, kKernel>,
           reinterpret_cast<const void*>(kKernel),

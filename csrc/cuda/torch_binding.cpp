@@ -33,8 +33,8 @@ cudaStream_t current_stream(int device) {
 
 // The caller has asked the instance's why_not about this problem.
 void launch(int64_t index, const Tensor& x, const Tensor& weight, std::optional<Tensor> bias,
-            double scale, const Tensor& out, int64_t m, int64_t n, int64_t k, int64_t x_stride,
-            int64_t w_stride) {
+            double scale, const Tensor& out, int64_t m, int64_t n, int64_t k, int64_t x_stride_m,
+            int64_t x_stride_k, int64_t w_stride_n, int64_t w_stride_k) {
   const Instance& instance = instance_at(index);
   const DType dtype = dtype_of(x);
   STD_TORCH_CHECK(dtype == instance.dtype, instance.kernel, " ", instance.label, " computes ",
@@ -55,10 +55,10 @@ void launch(int64_t index, const Tensor& x, const Tensor& weight, std::optional<
     args.bias = bias->data_ptr();
     args.problem.bias_dtype = dtype_of(*bias);
   }
-  args.problem.x_stride_m = x_stride;
-  args.problem.x_stride_k = 1;
-  args.problem.w_stride_n = w_stride;
-  args.problem.w_stride_k = 1;
+  args.problem.x_stride_m = x_stride_m;
+  args.problem.x_stride_k = x_stride_k;
+  args.problem.w_stride_n = w_stride_n;
+  args.problem.w_stride_k = w_stride_k;
   args.multiprocessors = fusedops::multiprocessor_count();
   args.stream = current_stream(device);
 
@@ -73,7 +73,7 @@ void launch(int64_t index, const Tensor& x, const Tensor& weight, std::optional<
 STABLE_TORCH_LIBRARY(fusedops_cuda, library) {
   library.def(
       "launch(int instance, Tensor x, Tensor weight, Tensor? bias, float scale, Tensor(a!) out, "
-      "int m, int n, int k, int x_stride, int w_stride) -> ()");
+      "int m, int n, int k, int x_stride_m, int x_stride_k, int w_stride_n, int w_stride_k) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fusedops_cuda, CUDA, library) {
