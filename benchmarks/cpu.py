@@ -107,7 +107,7 @@ def measure(size: tuple[int, int, int], dtype: torch.dtype, options: Any) -> dic
     def blocked() -> torch.Tensor:
         out = x.new_empty(m, n)
         if options.isa is None and options.gemm == "auto":
-            torch.ops.fusedops_cpu.launch(x, weight, bias, SCALE, out, m, n, k, k, 1)
+            torch.ops.fusedops_cpu.launch(x, weight, bias, SCALE, out, m, n, k, k, 1, False)
         else:
             isa = options.isa or torch.ops.fusedops_cpu.isa()
             torch.ops.fusedops_cpu.launch_as(

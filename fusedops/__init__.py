@@ -4,12 +4,20 @@ Importing needs no GPU, no Triton and no compiled library: each is looked for wh
 """
 
 from fusedops import settings
-from fusedops.functional import explain, gemm_sig_res
+from fusedops.functional import explain, gemm_sig_res, prepare
 from fusedops.modules import GemmSigRes
-from fusedops.override import use_backend
+from fusedops.override import batch_invariant, use_backend
 from fusedops.registry import NoKernelError
 
 __version__ = "0.1.0"
-__all__ = ["GemmSigRes", "NoKernelError", "explain", "gemm_sig_res", "use_backend"]
+__all__ = [
+    "GemmSigRes",
+    "NoKernelError",
+    "batch_invariant",
+    "explain",
+    "gemm_sig_res",
+    "prepare",
+    "use_backend",
+]
 
 settings.warn_of_unknown()

@@ -24,7 +24,7 @@ def _prepare(problem: Problem, config: None) -> Launch:
     if reason:
         raise RuntimeError(reason)
     run = torch.ops.fusedops_cpu.launch.default
-    sizes = (problem.m, problem.n, problem.k, *problem.x_strides)
+    sizes = (problem.m, problem.n, problem.k, *problem.x_strides, problem.batch_invariant)
 
     def launch(
         x: torch.Tensor,
@@ -46,5 +46,6 @@ KERNELS = (
         why_not=_why_not,
         configs=lambda problem: (None,),
         prepare=_prepare,
+        summation=lambda problem, config: "packed" if problem.batch_invariant else None,
     ),
 )

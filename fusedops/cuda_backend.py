@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -43,7 +43,20 @@ def _kernel(name: str, instances: Sequence[Any]) -> Kernel:
         why_not=partial(_why_not, instances),
         configs=partial(_configs, instances),
         prepare=_prepare,
+        summation=lambda problem, config: _compiled(config).summation,
+        estimate=lambda problem, config: estimated_time(problem, _compiled(config)),
     )
+
+
+def _compiled(config: Instance) -> Any:
+    return _catalogue()[config.index]
+
+
+@cache
+def _catalogue() -> Sequence[Any]:
+    catalogue = native.catalogue()
+    assert catalogue is not None
+    return tuple(catalogue.instances())
 
 
 def _accumulation(instances: Sequence[Any], problem: Problem) -> Accumulation:
@@ -121,10 +134,8 @@ def _blocks_per_multiprocessor(instance: Any, capability: tuple[int, int] | None
 
 
 def _prepare(problem: Problem, config: Instance) -> Launch:
-    catalogue = native.catalogue()
-    assert catalogue is not None
     bias_dtype = problem.bias_dtype
-    start = catalogue.instances()[config.index].launcher(
+    start = _compiled(config).launcher(
         m=problem.m,
         n=problem.n,
         k=problem.k,

@@ -69,3 +69,23 @@ def explain(
         why = "there is nothing to multiply: the result is answered without a kernel"
         return Explanation("", "", "", "", why, ())
     return plans.explain(plans.describe(x, weight, bias), request(*asked(backend)))
+
+
+def prepare(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    backend: str | None = None,
+) -> Explanation:
+    """Compile, now, the kernel that is fastest for operands like these.
+
+    Calls never wait for a compiler where a kernel compiled ahead of time can serve; this lets them
+    use one that is compiled on demand. Returns what they run from now on. Raises as gemm_sig_res
+    does.
+    """
+    check_types(x, weight, bias, 1.0)
+    shape = check(x, weight, bias)
+    if 0 not in (*shape, x.shape[-1]):
+        plans.prepare(x, weight, bias, backend)
+    return explain(x, weight, bias, backend=backend)

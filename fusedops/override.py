@@ -5,19 +5,53 @@ from __future__ import annotations
 from contextvars import ContextVar, Token
 from functools import cache
 from types import TracebackType
+from typing import Generic, TypeVar
 
 import torch
 
 from fusedops import settings
 from fusedops.registry import AUTO, BACKENDS, Request
 
+T = TypeVar("T")
+
 _in_context: ContextVar[tuple[str, str] | None] = ContextVar("fusedops_backend", default=None)
+_invariant: ContextVar[bool | None] = ContextVar("fusedops_batch_invariant", default=None)
 
 peek_context = _in_context.get
 """What the context asks for, (backend, kernel) or None."""
+peek_invariant = _invariant.get
+"""Whether the context asks for batch invariance; None: it does not say."""
 
 
-class use_backend:
+class _Scope(Generic[T]):
+    """A value of a context variable for the length of a ``with`` block. Nests, and can be reused.
+
+    Each thread and each asyncio task has its own. It reaches calls of functions compiled with
+    torch.compile, since the operator reads it when it runs. A compiled function that enters it runs
+    eagerly, and with ``fullgraph=True`` that is an error.
+    """
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._variable = variable
+        self._value = value
+        self._tokens: list[Token[T]] = []
+
+    def __enter__(self) -> None:
+        if torch.compiler.is_compiling():
+            name = type(self).__name__
+            raise RuntimeError(f"{name} cannot be traced: enter it outside the compiled function")
+        self._tokens.append(self._variable.set(self._value))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._variable.reset(self._tokens.pop())
+
+
+class use_backend(_Scope["tuple[str, str] | None"]):
     """Run every call inside the ``with`` block on one backend, or pin one kernel.
 
     The name is a backend ("auto", "cuda", "triton", "cpu", "reference") or a kernel such as
@@ -29,24 +63,26 @@ class use_backend:
     """
 
     def __init__(self, name: str) -> None:
-        self._wanted = parse(name)
-        self._tokens: list[Token[tuple[str, str] | None]] = []
+        super().__init__(_in_context, parse(name))
 
-    def __enter__(self) -> None:
-        if torch.compiler.is_compiling():
-            raise RuntimeError(
-                "use_backend cannot be traced: enter it outside the compiled function, or pass "
-                "backend= to the call"
-            )
-        self._tokens.append(_in_context.set(self._wanted))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        _in_context.reset(self._tokens.pop())
+class batch_invariant(_Scope["bool | None"]):
+    """Inside the ``with`` block, the bits of a row depend neither on the other rows nor on M.
+
+    They still depend on the kernel, so on the card, the dtype, the layout and the backend asked
+    for. Comes before FUSEDOPS_BATCH_INVARIANT, which ``batch_invariant(False)`` switches off. Nests
+    and is scoped as ``use_backend`` is. A call that no kernel can serve so raises
+    ``fusedops.NoKernelError``.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        super().__init__(_invariant, bool(enabled))
+
+
+def wants_invariance() -> bool:
+    """Whether the context, or else the environment, asks for batch invariance."""
+    inside = _invariant.get()
+    return settings.BATCH_INVARIANT.flag() if inside is None else inside
 
 
 def parse(name: str) -> tuple[str, str]:

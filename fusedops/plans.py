@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,13 @@ import torch
 
 from fusedops import backends, registry, settings
 from fusedops.checks import check
-from fusedops.override import asked, peek_context, request
+from fusedops.override import (
+    asked,
+    peek_context,
+    peek_invariant,
+    request,
+    wants_invariance,
+)
 from fusedops.registry import (
     Choice,
     Explanation,
@@ -27,7 +34,7 @@ from fusedops.registry import (
     select,
 )
 from fusedops.registry.table import table_for
-from fusedops.settings import BACKEND_KEY, KERNEL_KEY, peek
+from fusedops.settings import BACKEND_KEY, BATCH_INVARIANT_KEY, KERNEL_KEY, peek
 
 Plan = tuple[Callable[[], torch.Tensor], Launch]
 """Makes the result's tensor; fills it."""
@@ -64,20 +71,24 @@ def compute(
             weight.device,
             bias_key,
             address & (ALIGNMENT - 1),
-            fp32_precision() if x.dtype is torch.float32 else None,
+            freedom(x.dtype),
             peek_context() if backend is None else backend,
             peek(BACKEND_KEY),
             peek(KERNEL_KEY),
+            peek_invariant(),
+            peek(BATCH_INVARIANT_KEY),
         )
     except RuntimeError:
         check(x, weight, bias)  # says in words what has no address
         raise
     plan = _plans.get(key)
     if plan is None:
-        plan = make_plan(x, weight, bias, request(*asked(backend)))
+        capturing = x.is_cuda and torch.cuda.is_current_stream_capturing()
+        plan = make_plan(x, weight, bias, request(*asked(backend)), may_compile=not capturing)
         if len(_plans) >= MOST_PLANS:
             _plans.clear()
-        _plans[key] = plan
+        if not capturing:  # where nothing may compile, second best may have been chosen
+            _plans[key] = plan
     allocate, launch = plan
     y = allocate()
     launch(x, weight, bias, scale, y)
@@ -86,12 +97,41 @@ def compute(
 
 def fp32_precision() -> str:
     """Whether float32 products may use TF32, as PyTorch's own matmul would."""
-    precision: str = torch.backends.cuda.matmul.fp32_precision
-    return "tf32" if precision == "tf32" else "ieee"
+    return "tf32" if _cublas_fp32_precision("cuda", "matmul") == "tf32" else "ieee"
+
+
+def freedom(dtype: torch.dtype) -> str | bool:
+    """The precision flag of PyTorch's that kernels for this dtype look at."""
+    if dtype is torch.float32:
+        return fp32_precision()
+    return dtype is torch.float16 and _fp16_accumulation()
+
+
+# torch.backends.cuda.matmul reads these through __getattr__, at ten times the cost.
+_cublas_fp32_precision: Callable[[str, str], str] = torch._C._get_fp32_precision_getter
+_fp16_accumulation: Callable[[], bool] = torch._C._get_cublas_allow_fp16_accumulation
+
+
+def prepare(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, backend: str | None
+) -> None:
+    """Compile what calls with operands like these run fastest on, and forget what ran instead."""
+    wanted = request(*asked(backend))
+    problem = describe(x, weight, bias)
+    kernels, missing, table = backends.kernels(), backends.missing(), table_for(problem)
+    everything_ready = [replace(kernel, ready=lambda *_: True) for kernel in kernels]
+    choice = select(problem, wanted, everything_ready, missing, table)
+    choice.kernel.prepare(problem, choice.config)
+    _plans.clear()
 
 
 def make_plan(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, wanted: Request
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    wanted: Request,
+    *,
+    may_compile: bool,
 ) -> Plan:
     """Check the operands, select a kernel and prepare its launch."""
     shape = check(x, weight, bias)
@@ -102,7 +142,7 @@ def make_plan(
     if x.shape[-1] == 0:
         return allocate, backends.REFERENCE.prepare(describe(x, weight), None)
     problem = describe(x, weight, bias)
-    choice = choose(problem, wanted)
+    choice = choose(problem, wanted, may_compile=may_compile)
     if settings.LOG.read() == "dispatch":
         _log.warning("%s: %s", problem, choice)
     launch = choice.kernel.prepare(problem, choice.config)
@@ -165,10 +205,10 @@ def explain(problem: Problem, wanted: Request) -> Explanation:
     return registry.explain(problem, wanted, kernels, missing, table_for(problem))
 
 
-def choose(problem: Problem, wanted: Request) -> Choice:
-    """What this machine would run."""
-    kernels, missing = backends.kernels(), backends.missing()
-    return select(problem, wanted, kernels, missing, table_for(problem))
+def choose(problem: Problem, wanted: Request, *, may_compile: bool = True) -> Choice:
+    """What this machine runs."""
+    kernels, missing, table = backends.kernels(), backends.missing(), table_for(problem)
+    return select(problem, wanted, kernels, missing, table, may_compile=may_compile)
 
 
 def describe(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Problem:
@@ -192,6 +232,8 @@ def describe(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = 
         weight_strides=canonical((weight.stride(0), weight.stride(1)), n, k),
         alignment=alignment(x, weight, bias),
         fp32_precision=fp32_precision(),
+        allow_fp16_accumulation=x.dtype is torch.float16 and _fp16_accumulation(),
+        batch_invariant=wants_invariance(),
         interpreted=settings.triton_interpreter(),
         **device_facts(x.device),
     )

@@ -24,6 +24,13 @@ class Variable:
     def read(self) -> str:
         return os.environ.get(self.name, self.default)
 
+    def flag(self) -> bool:
+        """Whether a variable of values 0 | 1 is 1. Raises ValueError for anything else."""
+        value = self.read()
+        if value not in ("0", "1"):
+            raise ValueError(f"{self.name} is {value!r}; it must be 0 or 1")
+        return value == "1"
+
 
 BACKEND = Variable(
     "FUSEDOPS_BACKEND",
@@ -37,6 +44,13 @@ KERNEL = Variable(
     "a kernel's name, as `python -m fusedops doctor` lists them",
     "",
     "Pins one kernel, in place of FUSEDOPS_BACKEND.",
+)
+BATCH_INVARIANT = Variable(
+    "FUSEDOPS_BATCH_INVARIANT",
+    "0 | 1",
+    "0",
+    "1 makes the bits of a row independent of the other rows and of M. Read at each call; "
+    "batch_invariant() comes before it.",
 )
 LOG = Variable(
     "FUSEDOPS_LOG",
@@ -64,14 +78,18 @@ BUILD_EXTENSIONS = Variable(
     "At build time: 0 builds the pure Python package, with the triton and reference backends only.",
 )
 
-VARIABLES = (BACKEND, KERNEL, LOG, BUILD_CUDA, BUILD_ARCHITECTURES, BUILD_EXTENSIONS)
+VARIABLES = (
+    *(BACKEND, KERNEL, BATCH_INVARIANT, LOG),
+    *(BUILD_CUDA, BUILD_ARCHITECTURES, BUILD_EXTENSIONS),
+)
 
 
-# Every call looks at the two variables. os.environ encodes, decodes and raises, which would cost
+# Every call looks at three variables. os.environ encodes, decodes and raises, which would cost
 # more than the rest of the look-up; its own store is a dictionary. Only good for comparing.
 peek = getattr(os.environ, "_data", os.environ).get
 _encode = getattr(os.environ, "encodekey", str)
 BACKEND_KEY, KERNEL_KEY = _encode(BACKEND.name), _encode(KERNEL.name)
+BATCH_INVARIANT_KEY = _encode(BATCH_INVARIANT.name)
 
 
 def triton_interpreter() -> bool:

@@ -15,7 +15,7 @@ from .select import (
     reasons_against,
     select,
 )
-from .table import Measurement, Table
+from .table import Measurement, Prediction, Table
 
 __all__ = [
     "AUTO",
@@ -32,6 +32,7 @@ __all__ = [
     "Launch",
     "Measurement",
     "NoKernelError",
+    "Prediction",
     "Problem",
     "Request",
     "Table",

@@ -26,6 +26,18 @@ class Accumulation:
     chain: float = 0.0
 
 
+def _unknown_order(problem: Problem, config: Any) -> str | None:
+    return None
+
+
+def _always(problem: Problem, config: Any) -> bool:
+    return True
+
+
+def _products(problem: Problem, config: Any) -> float:
+    return float(problem.m) * problem.n * problem.k
+
+
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """One way to compute the op.
@@ -37,6 +49,10 @@ class Kernel:
     configs: the configurations valid for the problem, preferred first. Empty only where why_not
         is not.
     prepare: (problem, config) -> Launch. May import, load or compile; called once per problem.
+    summation: names the order in which the products of a row are added. Configurations that share
+        the word give a row the same bits whatever the other rows and M; None: M may matter.
+    compiled_on_demand: whether prepare compiles; ``ready``: whether it has nothing left to.
+    estimate: a modelled time; only ratios between problems mean anything.
     """
 
     name: str
@@ -45,3 +61,7 @@ class Kernel:
     why_not: Callable[[Problem], tuple[str, ...]]
     configs: Callable[[Problem], tuple[Any, ...]]
     prepare: Callable[[Problem, Any], Launch]
+    summation: Callable[[Problem, Any], str | None] = _unknown_order
+    compiled_on_demand: bool = False
+    ready: Callable[[Problem, Any], bool] = _always
+    estimate: Callable[[Problem, Any], float] = _products

@@ -70,6 +70,11 @@ class Problem:
         )
         return problem if card is None else card.place(problem)
 
+    def resized(self, m: int, n: int, k: int) -> Problem:
+        """The same problem of another size, its operands contiguous."""
+        x_strides, weight_strides = _row_major(m, k), _row_major(n, k)
+        return replace(self, m=m, n=n, k=k, x_strides=x_strides, weight_strides=weight_strides)
+
     def __str__(self) -> str:
         bias = "none" if self.bias_dtype is None else dtype_name(self.bias_dtype)
         where = self.device

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .heuristic import preference
@@ -12,6 +12,8 @@ from .problem import Problem
 from .table import Table
 
 AUTO = "auto"
+INVARIANT_M = 4096
+"""Batch-invariant problems sum as the best kernel for so many rows does."""
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 
 
@@ -104,29 +106,100 @@ def select(
     kernels: Sequence[Kernel],
     missing: Mapping[str, str],
     table: Table | None = None,
+    *,
+    may_compile: bool = True,
 ) -> Choice:
     """Choose the kernel and configuration for ``problem``.
 
     ``missing`` maps a backend that this machine lacks to the reason, in words. A forced request is
-    obeyed or refused with NoKernelError; only "auto" steps down its list of preferences.
+    obeyed or refused with NoKernelError; only "auto" steps down its list of preferences. It passes
+    over what has yet to be compiled while another fused kernel can run at once; where nothing
+    ``may_compile``, it takes what is ready.
     """
     check_request(request, kernels, missing)
-    measured = table.nearest(problem) if table is not None else None
-    ranked, why = preference(problem, kernels, measured)
-    rejected: list[Candidate] = []
-    for kernel in ranked:
-        if not _wanted(kernel, request):
+    summation = _invariant_summation(problem, request, kernels, missing, table)
+    able, rejected = _able(problem, request, kernels, missing)
+    uncompiled: Choice | None = None
+    for choice in _ranked(problem, able, table):
+        kernel, config = choice.kernel, choice.config
+        if summation is not None and kernel.summation(problem, config) != summation:
             continue
-        reasons = reasons_against(kernel, problem, missing)
-        if reasons:
-            rejected.append(Candidate(kernel.name, kernel.backend, reasons))
-            continue
-        configs = kernel.configs(problem)
-        config = configs[0]
-        if measured is not None and kernel.name == measured.kernel:
-            config = next((each for each in configs if str(each) == measured.config), config)
-        return Choice(kernel, config, f"you asked for {request}" if request.forced else why(kernel))
+        if request.forced:
+            return Choice(kernel, config, f"you asked for {request}")
+        if uncompiled is not None and kernel.backend == "reference" and may_compile:
+            break
+        if kernel.ready(problem, config):
+            return choice if uncompiled is None else _instead(choice, uncompiled)
+        uncompiled = uncompiled or choice
+    if uncompiled is not None and may_compile:
+        return uncompiled
     raise NoKernelError(refusal(problem, request, rejected, missing))
+
+
+def _able(
+    problem: Problem,
+    request: Request,
+    kernels: Sequence[Kernel],
+    missing: Mapping[str, str],
+) -> tuple[list[Kernel], list[Candidate]]:
+    """The wanted kernels that can run the problem, and the others with their reasons."""
+    able, rejected = [], []
+    for kernel in preference(problem, kernels):
+        if _wanted(kernel, request):
+            reasons = reasons_against(kernel, problem, missing)
+            if reasons:
+                rejected.append(Candidate(kernel.name, kernel.backend, reasons))
+            else:
+                able.append(kernel)
+    return able, rejected
+
+
+def _ranked(problem: Problem, able: Sequence[Kernel], table: Table | None) -> Iterator[Choice]:
+    """Every kernel and configuration, the one to be tried first, first."""
+    for each in table.predict(problem, able) if table is not None else ():
+        row = each.source
+        if row.shape == (problem.m, problem.n, problem.k):
+            why = f"it was the fastest measured: {row.microseconds:g} us"
+        else:
+            why = (
+                f"it should be the fastest: {each.microseconds:.3g} us, from {row.microseconds:g} "
+                f"us measured at {row.shape}"
+            )
+        yield Choice(each.kernel, each.config, why)
+    why = f"it comes first, of those that can run, in the order for {problem.device} devices"
+    for kernel in able:
+        for config in kernel.configs(problem):
+            yield Choice(kernel, config, why)
+
+
+def _invariant_summation(
+    problem: Problem,
+    request: Request,
+    kernels: Sequence[Kernel],
+    missing: Mapping[str, str],
+    table: Table | None,
+) -> str | None:
+    """The order of summation that every M of a batch-invariant problem is to share."""
+    if not problem.batch_invariant:
+        return None
+    rows = problem.x_strides if problem.m > 1 else (problem.k, 1)
+    typical = replace(problem, m=INVARIANT_M, x_strides=rows)
+    able, rejected = _able(typical, request, kernels, missing)
+    # Which code has been compiled so far must not decide between bits.
+    for on_demand in (False, True):
+        for choice in _ranked(typical, able, table):
+            summation = choice.kernel.summation(typical, choice.config)
+            if summation is not None and choice.kernel.compiled_on_demand == on_demand:
+                return summation
+    reason = "its bits of a row may depend on M, and the problem is batch-invariant"
+    rejected += [Candidate(each.name, each.backend, (reason,)) for each in able]
+    raise NoKernelError(refusal(problem, request, rejected, missing))
+
+
+def _instead(choice: Choice, uncompiled: Choice) -> Choice:
+    other = f"{uncompiled.kernel.name} {uncompiled.config}"
+    why = f"{choice.why}; {other} comes before it, once fusedops.prepare has compiled it"
+    return Choice(choice.kernel, choice.config, why)
 
 
 def explain(

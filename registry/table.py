@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from .kernel import Kernel
 from .problem import Problem, dtype_name
+
+NEIGHBOURS = 4
+REACH = math.log(2)
+"""An unmeasured shape is spoken for by so many measured ones, the others at most REACH further away
+than the nearest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The fastest kernel and configuration found for one shape, and its median time."""
+    """The median time of one kernel and configuration at one shape."""
 
     m: int
     n: int
@@ -25,17 +31,34 @@ class Measurement:
     config: str
     microseconds: float
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.m, self.n, self.k
+
     def distance(self, problem: Problem) -> float:
         """Euclidean distance in (log m, log n, log k)."""
         return math.dist(
-            (math.log(self.m), math.log(self.n), math.log(self.k)),
-            tuple(math.log(max(size, 1)) for size in (problem.m, problem.n, problem.k)),
+            [math.log(size) for size in self.shape],
+            [math.log(max(size, 1)) for size in (problem.m, problem.n, problem.k)],
         )
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """A measurement carried over to a problem by the kernel's own estimate."""
+
+    kernel: Kernel
+    config: Any
+    microseconds: float
+    source: Measurement
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """The measurements of one device; ``origin`` says how, when and with what they were made."""
+    """The measurements of one device: for each shape, every configuration near the front.
+
+    ``origin`` says how, when and with what they were made.
+    """
 
     device: str
     capability: tuple[int, int]
@@ -52,10 +75,42 @@ class Table:
         """What ``parse`` reads."""
         return asdict(self)
 
-    def nearest(self, problem: Problem) -> Measurement | None:
-        """The measurement of the same dtype nearest to the problem in log space, if any."""
-        same = [row for row in self.measurements if row.dtype == dtype_name(problem.dtype)]
-        return min(same, key=lambda row: row.distance(problem), default=None)
+    def nearest(self, problem: Problem) -> list[Measurement]:
+        """The rows of the shapes nearest to the problem in log space, nearest first.
+
+        Those of its dtype; those of its own shape alone, if it was measured.
+        """
+        rows = [row for row in self.measurements if row.dtype == dtype_name(problem.dtype)]
+        distances = {row.shape: row.distance(problem) for row in rows}
+        shapes = sorted(distances, key=distances.__getitem__)[:NEIGHBOURS]
+        if not shapes:
+            return []
+        closest = distances[shapes[0]]
+        reach = closest + REACH if closest > 0 else 0.0
+        near = [shape for shape in shapes if distances[shape] <= reach]
+        return sorted(
+            (row for row in rows if row.shape in near), key=lambda row: distances[row.shape]
+        )
+
+    def predict(self, problem: Problem, kernels: Sequence[Kernel]) -> list[Prediction]:
+        """What these kernels would take for the problem, fastest first.
+
+        A configuration's time at the nearest shape where it was measured, times what its own
+        estimate says the difference between the shapes is worth.
+        """
+        configs = {
+            (kernel.name, str(config)): (kernel, config)
+            for kernel in kernels
+            for config in kernel.configs(problem)
+        }
+        predictions = []
+        for row in self.nearest(problem):
+            if found := configs.pop((row.kernel, row.config), None):
+                kernel, config = found
+                then = kernel.estimate(problem.resized(*row.shape), config)
+                factor = kernel.estimate(problem, config) / then
+                predictions.append(Prediction(kernel, config, row.microseconds * factor, row))
+        return sorted(predictions, key=lambda each: each.microseconds)
 
 
 @cache

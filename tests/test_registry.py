@@ -110,10 +110,12 @@ def measurement(m: int, kernel: str, config: str = "second") -> Measurement:
 def test_the_nearest_measurement_in_log_space_chooses():
     rows = (measurement(16, "torch.reference"), measurement(4096, "triton.tiled"))
     table = Table(H200.name, (9, 0), "a test", rows)
-    assert table.nearest(replace(PROBLEM, m=200)).m == 16
-    assert table.nearest(replace(PROBLEM, m=300)).m == 4096
-    assert table.nearest(replace(PROBLEM, dtype=torch.float64)) is None
-    choice = select(PROBLEM, Request(), KERNELS, {}, table)
+    assert [row.m for row in table.nearest(replace(PROBLEM, m=200))] == [16, 4096]
+    assert [row.m for row in table.nearest(replace(PROBLEM, m=300))] == [4096, 16]
+    for m in (16, 100):
+        assert [row.m for row in table.nearest(replace(PROBLEM, m=m))] == [16]
+    assert table.nearest(replace(PROBLEM, dtype=torch.float64)) == []
+    choice = select(PROBLEM, Request(), KERNELS, {}, replace(table, measurements=rows[:1]))
     assert choice.kernel is REFERENCE
     assert choice.config == "second"
     assert "(16, 128, 32)" in choice.why
@@ -181,3 +183,78 @@ def test_every_kernel_declares_itself_consistently():
                     if not reasons:
                         assert kernel.configs(problem)
                         assert kernel.accumulation(problem).unit_roundoff > 0
+
+
+def test_a_measurement_is_carried_over_by_the_kernels_estimate():
+    waves = {"coarse": 4096, "fine": 64}
+    kernel = replace(
+        fake_kernel("cuda.tiles"),
+        configs=lambda problem: tuple(waves),
+        estimate=lambda problem, config: -(-problem.m // waves[config]) * waves[config],
+    )
+    rows = tuple(
+        Measurement(m, 128, 32, "float16", "cuda.tiles", config, time)
+        for m, config, time in ((4096, "coarse", 10.0), (4096, "fine", 12.0), (64, "fine", 1.0))
+    )
+    table = Table(H200.name, (9, 0), "a test", rows)
+    exact = table.predict(replace(PROBLEM, m=4096), [kernel])
+    assert [(each.config, each.microseconds) for each in exact] == [("coarse", 10), ("fine", 12)]
+    between = table.predict(replace(PROBLEM, m=4097), [kernel])
+    assert [each.config for each in between] == ["fine", "coarse"]
+    assert between[1].microseconds == 20
+    choice = select(replace(PROBLEM, m=4097), Request(), [kernel], {}, table)
+    assert (choice.config, "(4096, 128, 32)" in choice.why) == ("fine", True)
+
+
+def just_in_time(name: str, *, ready: bool, **changes) -> Kernel:
+    jit = {"compiled_on_demand": True, "ready": lambda problem, config: ready}
+    return replace(fake_kernel(name), **jit, **changes)
+
+
+def test_auto_takes_what_is_ready_before_what_must_be_compiled():
+    cuda = fake_kernel("cuda.sm80_multistage")
+    table = Table(H200.name, (9, 0), "a test", (measurement(64, "triton.tiled"),))
+    for ready, chosen in ((True, "triton.tiled"), (False, "cuda.sm80_multistage")):
+        kernels = (just_in_time("triton.tiled", ready=ready), cuda, REFERENCE)
+        choice = select(PROBLEM, Request(), kernels, {}, table)
+        assert choice.kernel.name == chosen
+        assert ("fusedops.prepare" in choice.why) != ready
+    forced = select(PROBLEM, Request(backend="triton"), kernels, {}, table)
+    assert forced.kernel.name == "triton.tiled"
+
+
+def test_auto_compiles_rather_than_run_the_reference_unless_it_must_not():
+    kernels = (just_in_time("triton.tiled", ready=False), REFERENCE)
+    assert select(PROBLEM, Request(), kernels, {}).kernel.name == "triton.tiled"
+    assert select(PROBLEM, Request(), kernels, {}, may_compile=False).kernel is REFERENCE
+
+
+def test_batch_invariance_fixes_the_order_of_summation_for_every_m():
+    orders = {"first": "one chain", "second": "two chains"}
+    by_config = {"summation": lambda problem, config: orders[config]}
+    kernels = (replace(fake_kernel("cuda.sm90_cooperative"), **by_config), REFERENCE)
+    rows = (
+        measurement(1, "cuda.sm90_cooperative", "first"),
+        measurement(4096, "cuda.sm90_cooperative", "second"),
+    )
+    table = Table(H200.name, (9, 0), "a test", rows)
+    for m in (1, 30, 4096):
+        problem = replace(PROBLEM, m=m)
+        assert select(problem, Request(), kernels, {}, table).config == (
+            "second" if m == 4096 else "first"
+        )
+        invariant = replace(problem, batch_invariant=True)
+        assert select(invariant, Request(), kernels, {}, table).config == "second"
+    with pytest.raises(NoKernelError, match="may depend on M"):
+        select(invariant, Request(backend="reference"), kernels, {}, table)
+
+
+def test_batch_invariance_does_not_depend_on_what_has_been_compiled():
+    triton = just_in_time("triton.tiled", ready=True, summation=lambda problem, config: "dots")
+    cuda = replace(
+        fake_kernel("cuda.sm80_multistage"), summation=lambda problem, config: "products"
+    )
+    table = Table(H200.name, (9, 0), "a test", (measurement(64, "triton.tiled"),))
+    invariant = replace(PROBLEM, batch_invariant=True)
+    assert select(invariant, Request(), (triton, cuda), {}, table).kernel is cuda
+    assert select(invariant, Request(), (triton,), {}, table).kernel is triton

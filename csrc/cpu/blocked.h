@@ -19,7 +19,9 @@ struct Operands {
 bool prefers_packed(const Isa& isa, const Problem& problem);
 
 // out[m, n] = epilogue(x, weight): rows of x times rows of weight, by the packed micro-kernel.
-void run_packed(const Isa& isa, const Problem& problem, const Operands& operands);
+// Where `batch_invariant`, the bits of a row depend neither on the other rows nor on M.
+void run_packed(const Isa& isa, const Problem& problem, const Operands& operands,
+                bool batch_invariant);
 
 // The same, by torch's GEMM on blocks of rows, with the epilogue on each block while it is in
 // cache.

@@ -183,7 +183,8 @@ bool prefers_packed(const Isa& isa, const Problem& problem) {
   return size_of(problem.dtype) == 2 || std::min(problem.m, problem.n) > matrix_vector;
 }
 
-void run_packed(const Isa& isa, const Problem& problem, const Operands& operands) {
+void run_packed(const Isa& isa, const Problem& problem, const Operands& operands,
+                bool batch_invariant) {
   const int dtype = static_cast<int>(problem.dtype);
   const bool swapped = problem.m < problem.n;
   const bool narrow = std::min(problem.m, problem.n) <= isa.narrow_gemm[dtype]->columns;
@@ -192,7 +193,8 @@ void run_packed(const Isa& isa, const Problem& problem, const Operands& operands
   const auto run = [&](const MicroKernel& chosen) {
     return Packed(problem, operands, chosen, isa.epilogue[dtype], swapped).run();
   };
-  if (alternative && result_may_be_subnormal(operands.scale)) {
+  // Whether the kernel proper is exact depends on every row.
+  if (alternative && (batch_invariant || result_may_be_subnormal(operands.scale))) {
     run(*alternative);
   } else if (!run(kernel)) {
     run(*alternative);

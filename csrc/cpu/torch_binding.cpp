@@ -72,53 +72,57 @@ class Bias {
   const void* data_ = nullptr;
 };
 
-enum class Route { automatic, packed, torch_gemm };
+enum class Route { automatic, packed, batch_invariant, torch_gemm };
 
 void run(const Isa& isa, Route route, const Tensor& x, const Tensor& weight,
          const std::optional<Tensor>& bias, double scale, const Tensor& out, int64_t m, int64_t n,
          int64_t k, int64_t x_stride_m, int64_t x_stride_k) {
   const DType dtype = dtype_of(x);
   const Bias wide_bias(bias, dtype, n);
-  const Problem problem = {m,
-                           n,
-                           k,
-                           dtype,
-                           bias ? std::optional(dtype_of(*bias)) : std::nullopt,
-                           x_stride_m,
-                           x_stride_k,
-                           weight.stride(0),
-                           weight.stride(1),
-                           fusedops::size_of(dtype),
-                           0};
+  Problem problem{};
+  problem.m = m;
+  problem.n = n;
+  problem.k = k;
+  problem.dtype = dtype;
+  if (bias) problem.bias_dtype = dtype_of(*bias);
+  problem.x_stride_m = x_stride_m;
+  problem.x_stride_k = x_stride_k;
+  problem.w_stride_n = weight.stride(0);
+  problem.w_stride_k = weight.stride(1);
+  problem.alignment = fusedops::size_of(dtype);
   const fusedops::cpu::Operands operands = {x.data_ptr(), weight.data_ptr(), wide_bias.data(),
                                             scale, out.mutable_data_ptr()};
-  const bool packed = route == Route::automatic ? fusedops::cpu::prefers_packed(isa, problem)
-                                                : route == Route::packed;
-  if (packed) {
-    fusedops::cpu::run_packed(isa, problem, operands);
-  } else {
+  if (route == Route::torch_gemm ||
+      (route == Route::automatic && !fusedops::cpu::prefers_packed(isa, problem))) {
     fusedops::cpu::run_torch_gemm(isa, problem, operands);
+    return;
   }
+  STD_TORCH_CHECK(isa.gemm[static_cast<int>(dtype)], isa.name,
+                  " has no packed GEMM, and the one in torch is not batch-invariant");
+  fusedops::cpu::run_packed(isa, problem, operands, route == Route::batch_invariant);
 }
 
 void launch(Tensor x, Tensor weight, std::optional<Tensor> bias, double scale, Tensor out,
-            int64_t m, int64_t n, int64_t k, int64_t x_stride_m, int64_t x_stride_k) {
-  run(fastest_isa(), Route::automatic, x, weight, bias, scale, out, m, n, k, x_stride_m,
-      x_stride_k);
+            int64_t m, int64_t n, int64_t k, int64_t x_stride_m, int64_t x_stride_k,
+            bool batch_invariant) {
+  run(fastest_isa(), batch_invariant ? Route::batch_invariant : Route::automatic, x, weight, bias,
+      scale, out, m, n, k, x_stride_m, x_stride_k);
+}
+
+Route route_named(const std::string& name) {
+  if (name == "auto") return Route::automatic;
+  if (name == "packed") return Route::packed;
+  if (name == "batch_invariant") return Route::batch_invariant;
+  STD_TORCH_CHECK(name == "torch", "unknown gemm ", name);
+  return Route::torch_gemm;
 }
 
 // Tests force every path through this one.
 void launch_as(std::string isa, std::string gemm, Tensor x, Tensor weight,
                std::optional<Tensor> bias, double scale, Tensor out, int64_t m, int64_t n,
                int64_t k, int64_t x_stride_m, int64_t x_stride_k) {
-  STD_TORCH_CHECK(gemm == "packed" || gemm == "torch" || gemm == "auto", "unknown gemm ", gemm);
-  const Isa& chosen = isa_named(isa);
-  const Route route = gemm == "auto"     ? Route::automatic
-                      : gemm == "packed" ? Route::packed
-                                         : Route::torch_gemm;
-  STD_TORCH_CHECK(route != Route::packed || chosen.gemm[static_cast<int>(dtype_of(x))], isa,
-                  " has no packed GEMM");
-  run(chosen, route, x, weight, bias, scale, out, m, n, k, x_stride_m, x_stride_k);
+  run(isa_named(isa), route_named(gemm), x, weight, bias, scale, out, m, n, k, x_stride_m,
+      x_stride_k);
 }
 
 std::string isa() { return fastest_isa().name; }
@@ -134,7 +138,7 @@ std::vector<std::string> isas() {
 STABLE_TORCH_LIBRARY(fusedops_cpu, m) {
   m.def(
       "launch(Tensor x, Tensor weight, Tensor? bias, float scale, Tensor(a!) out, int m, int n, "
-      "int k, int x_stride_m, int x_stride_k) -> ()");
+      "int k, int x_stride_m, int x_stride_k, bool batch_invariant) -> ()");
   m.def(
       "launch_as(str isa, str gemm, Tensor x, Tensor weight, Tensor? bias, float scale, "
       "Tensor(a!) out, int m, int n, int k, int x_stride_m, int x_stride_k) -> ()");
