@@ -9,7 +9,7 @@
 #include <utility>
 
 #ifdef FUSEDOPS_CUDA
-#include "cuda/launcher.h"
+#include "launch_function.h"
 #endif
 
 namespace py = pybind11;
@@ -53,10 +53,10 @@ std::vector<std::string> why_not(const InstanceDescription& instance, int64_t m,
 }
 
 #ifdef FUSEDOPS_CUDA
-Launcher launcher(const InstanceDescription& description, int64_t m, int64_t n, int64_t k,
-                  const std::optional<std::string>& bias_dtype,
-                  std::pair<int64_t, int64_t> x_strides, std::pair<int64_t, int64_t> weight_strides,
-                  int multiprocessors) {
+py::object launcher(const InstanceDescription& description, int64_t m, int64_t n, int64_t k,
+                    const std::optional<std::string>& bias_dtype,
+                    std::pair<int64_t, int64_t> x_strides,
+                    std::pair<int64_t, int64_t> weight_strides, int multiprocessors) {
   Problem problem{};
   problem.m = m;
   problem.n = n;
@@ -65,18 +65,10 @@ Launcher launcher(const InstanceDescription& description, int64_t m, int64_t n, 
   if (bias_dtype) problem.bias_dtype = dtype_named(*bias_dtype);
   std::tie(problem.x_stride_m, problem.x_stride_k) = x_strides;
   std::tie(problem.w_stride_n, problem.w_stride_k) = weight_strides;
-  return Launcher(instances()[description.index], problem, multiprocessors);
-}
-
-void launch(const Launcher& start, uintptr_t x, uintptr_t weight, uintptr_t bias, double scale,
-            uintptr_t out, uintptr_t stream) {
-  const auto address = [](uintptr_t value) { return reinterpret_cast<void*>(value); };
-  const cudaError_t error = start(address(x), address(weight), address(bias), scale, address(out),
-                                  reinterpret_cast<cudaStream_t>(stream));
-  if (error != cudaSuccess) {
-    throw std::runtime_error(std::string(start.instance().kernel) + " " + start.instance().label +
-                             " could not be launched: " + error_string(error));
-  }
+  PyObject* const function =
+      launch_function(Launcher(instances()[description.index], problem, multiprocessors));
+  if (function == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(function);
 }
 #endif
 
@@ -132,13 +124,6 @@ PYBIND11_MODULE(_catalogue, module) {
   using fusedops::InstanceDescription;
   module.doc() = "What this build of fusedops contains: kernels, resources, predicates.";
 
-#ifdef FUSEDOPS_CUDA
-  py::class_<fusedops::Launcher>(module, "Launcher")
-      .def("__call__", &fusedops::launch, py::arg("x"), py::arg("weight"), py::arg("bias"),
-           py::arg("scale"), py::arg("out"), py::arg("stream"), py::pos_only(),
-           "Launch on a stream of the current device. Addresses; a bias of 0 is none.");
-#endif
-
   py::class_<InstanceDescription>(module, "Instance")
       .def_readonly("kernel", &InstanceDescription::kernel)
       .def_readonly("label", &InstanceDescription::label)
@@ -166,8 +151,9 @@ PYBIND11_MODULE(_catalogue, module) {
 #ifdef FUSEDOPS_CUDA
       .def("launcher", &fusedops::launcher, py::kw_only(), py::arg("m"), py::arg("n"), py::arg("k"),
            py::arg("bias_dtype"), py::arg("x_strides"), py::arg("weight_strides"),
-           py::arg("multiprocessors"), py::keep_alive<0, 1>(),
-           "The instance with a problem settled, one that why_not has no reason against.")
+           py::arg("multiprocessors"),
+           "The launch of a problem that why_not has no reason against: a function of x, weight, "
+           "bias, scale, out and stream, on the current device. Addresses; a bias of 0 is none.")
 #endif
       .def("__repr__", &fusedops::repr);
 

@@ -1,4 +1,4 @@
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 class Resources(TypedDict):
     arch: str
@@ -15,7 +15,7 @@ class BuildInfo(TypedDict):
     cutlass: str | None
     torch_target: str
 
-class Launcher:
+class _Launch(Protocol):
     def __call__(
         self, x: int, weight: int, bias: int, scale: float, out: int, stream: int, /
     ) -> None: ...
@@ -74,7 +74,7 @@ class Instance:
         x_strides: tuple[int, int],
         weight_strides: tuple[int, int],
         multiprocessors: int,
-    ) -> Launcher: ...
+    ) -> _Launch: ...
 
 def instances() -> list[Instance]: ...
 def build_info() -> BuildInfo: ...

@@ -39,8 +39,11 @@ def gemm_sig_res(
         RuntimeError: the machine cannot do what was asked (``fusedops.NoKernelError``), or a
             gradient is needed.
     """
+    compiling = torch.compiler.is_compiling()
+    if not compiling and type(scale) is float and library.is_plain(x, weight, bias):
+        return plans.compute(x, weight, bias, scale, backend)
     check_types(x, weight, bias, scale)
-    if torch.compiler.is_compiling():  # else the error would come wrapped in the compiler's own
+    if compiling:  # else the error would come wrapped in the compiler's own
         check(x, weight, bias)
     if backend is None:
         y: torch.Tensor = torch.ops.fusedops.gemm_sig_res(x, weight, bias, scale)

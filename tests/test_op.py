@@ -227,3 +227,35 @@ def test_more_than_two_to_the_31_elements():
             )
             assert over.max() <= 1, name
         del y
+
+
+def test_whoever_watches_calls_sees_this_one():
+    x, weight = torch.randn(4, 8), torch.randn(3, 8)
+    expected = fusedops.gemm_sig_res(x, weight, None, 2.0)
+
+    with torch.profiler.profile() as profile:
+        fusedops.gemm_sig_res(x, weight, None, 2.0)
+    assert "fusedops::gemm_sig_res" in {event.name for event in profile.events()}
+
+    class Counts(torch.overrides.TorchFunctionMode):
+        seen = 0
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            self.seen += "gemm_sig_res" in str(function)
+            return function(*args, **(kwargs or {}))
+
+    with Counts() as counts:
+        fusedops.gemm_sig_res(x, weight, None, 2.0)
+    assert counts.seen == 1
+
+    class Doubles(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            return 2 * function(*args, **(kwargs or {}))
+
+    with Doubles():
+        doubled = fusedops.gemm_sig_res(x, weight, None, 2.0)
+    assert torch.equal(doubled, 2 * expected)
+
+    with pytest.warns(DeprecationWarning):
+        traced = torch.jit.trace(lambda t: fusedops.gemm_sig_res(t, weight, None, 2.0), x)
+    assert torch.equal(traced(2 * x), fusedops.gemm_sig_res(2 * x, weight, None, 2.0))

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <Python.h>
+
+#include "cuda/launcher.h"
+
+namespace fusedops {
+
+// A Python built-in, launch(x, weight, bias, scale, out, stream), of addresses; a bias of 0 is
+// none. Every call of the operator ends in one, and pybind11 takes several times as long over the
+// six arguments. A new reference, or null with a Python error set.
+PyObject* launch_function(const Launcher& launcher);
+
+}  // namespace fusedops
