@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fusedops import native
-from fusedops.registry import Accumulation, Kernel, Launch, Problem, dtype_name
+from fusedops.registry import Accumulation, Kernel, Launch, Problem, dtype_name, tiled_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,30 +97,16 @@ def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]
     return tuple(Instance(each.index, each.label) for each in able)
 
 
-WARPS_THAT_FILL_AN_SM = 8
-EPILOGUE_IN_K = 512
-SIDE_IN_COLUMNS = 64
-
-
 def estimated_time(problem: Problem, instance: Any) -> float:
-    """A relative time by which instances are ordered where there is no measurement.
-
-    The busiest multiprocessor's tiles, each its products and a share for its sides (loads), slowed
-    while too few warps are resident to keep the tensor cores busy, plus an epilogue that only other
-    resident blocks can hide. The constants fit the order of the eight sm80 tiles over 110 shapes,
-    bfloat16, NVIDIA H200: benchmarks/results/h200_bfloat16.json.
-    """
-    tile_m: int
-    tile_n: int
+    """``tiled_time`` of a compiled instance."""
     tile_m, tile_n, _ = instance.tile
-    tiles = -(-problem.m // tile_m) * -(-problem.n // tile_n)
-    each = -(-tiles // max(problem.multiprocessors, 1))
-    resident = max(1, min(each, _blocks_per_multiprocessor(instance, problem.capability)))
-    warps = resident * instance.threads // 32
-    work = tile_m * tile_n + SIDE_IN_COLUMNS * (tile_m + tile_n)
-    exposed = EPILOGUE_IN_K if resident == 1 else 0
-    busy: float = min(1.0, warps / WARPS_THAT_FILL_AN_SM) ** 0.5
-    return each * work * (problem.k + exposed) / busy
+    return tiled_time(
+        problem,
+        tile_m,
+        tile_n,
+        blocks=_blocks_per_multiprocessor(instance, problem.capability),
+        warps_per_block=instance.threads // 32,
+    )
 
 
 def _blocks_per_multiprocessor(instance: Any, capability: tuple[int, int] | None) -> int:

@@ -1,0 +1,45 @@
+"""A modelled time: orders configurations where nothing was measured, and carries measurements over.
+
+In products that one multiprocessor's tensor cores could have done. The constants were fitted to the
+order of the mma.sync tiles over 110 shapes in bfloat16 on an NVIDIA H200
+(benchmarks/results/h200_bfloat16.json); only ratios between estimates mean anything.
+"""
+
+from __future__ import annotations
+
+from .problem import Problem
+
+WARPS_THAT_FILL_A_MULTIPROCESSOR = 8
+EPILOGUE_IN_K = 512
+"""What storing a tile costs, as so many more terms of its sums, where no other block hides it."""
+SIDE_IN_COLUMNS = 64
+"""What loading a row or column of a tile costs, as so many products for every term."""
+LAUNCH = 1.4e7
+"""An empty launch: 4 us at 3.5e12 products a second."""
+PRODUCTS_PER_BYTE = 0.8
+"""3.5e12 products a second of one multiprocessor, over 4.3e12 bytes a second of memory."""
+
+
+def tiled_time(
+    problem: Problem, tile_m: int, tile_n: int, *, blocks: int, warps_per_block: int
+) -> float:
+    """That of a kernel that computes tiles of tile_m x tile_n, ``blocks`` at once on each
+    multiprocessor.
+
+    The busiest multiprocessor's tiles, each its products and a share for its sides, slowed while
+    too few warps are resident to keep the tensor cores busy, plus an epilogue that only other
+    resident blocks can hide; no less than the operands' and the result's trip through memory.
+    """
+    tiles = -(-problem.m // tile_m) * -(-problem.n // tile_n)
+    each = -(-tiles // max(problem.multiprocessors, 1))
+    resident = max(1, min(each, blocks))
+    busy: float = min(1.0, resident * warps_per_block / WARPS_THAT_FILL_A_MULTIPROCESSOR) ** 0.5
+    work = tile_m * tile_n + SIDE_IN_COLUMNS * (tile_m + tile_n)
+    exposed = EPILOGUE_IN_K if resident == 1 else 0
+    return LAUNCH + max(each * work * (problem.k + exposed) / busy, memory_time(problem))
+
+
+def memory_time(problem: Problem) -> float:
+    """Every operand read once and the result written once."""
+    m, n, k = problem.m, problem.n, problem.k
+    return PRODUCTS_PER_BYTE * problem.dtype.itemsize * (m * k + n * k + m * n)
