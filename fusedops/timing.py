@@ -5,6 +5,7 @@ Only ratios inside one run mean anything: clocks drift by 5 to 10 % as a card he
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -26,8 +27,11 @@ def interleaved(
             call()
     once = _cuda_timer(device) if device.type == "cuda" else _cpu_timer
     times: dict[str, list[float]] = {name: [] for name in candidates}
+    order = list(candidates.items())
+    shuffle = random.Random(0).shuffle  # no candidate always meets what its neighbour left
     for _ in range(rounds):
-        for name, call in candidates.items():
+        shuffle(order)
+        for name, call in order:
             times[name].append(once(call))
     return {name: statistics.median(each) for name, each in times.items()}
 

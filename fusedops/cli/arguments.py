@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
+from fusedops.bench.workload import Shape
 from fusedops.checks import DTYPES
 from fusedops.registry import dtype_name
-
-Shape = tuple[int, int, int]
 
 
 def size(text: str) -> int:
@@ -28,6 +29,26 @@ def shape(text: str) -> Shape:
     return m, n, k
 
 
+def shapes(text: str) -> list[Shape]:
+    """Shapes separated by commas."""
+    return [shape(each) for each in text.split(",") if each]
+
+
+def names_of(known: Callable[[], Mapping[str, Any]]) -> Callable[[str], list[Any]]:
+    """Known things by their names, separated by commas."""
+
+    def parse(text: str) -> list[Any]:
+        things = known()
+        names = [name for name in text.split(",") if name]
+        unknown = [name for name in names if name not in things]
+        if unknown or not names:
+            complaint = f"unknown: {', '.join(unknown)}" if unknown else "no name"
+            raise argparse.ArgumentTypeError(f"{complaint}; known: {', '.join(things)}")
+        return [things[name] for name in names]
+
+    return parse
+
+
 def dtype(text: str) -> torch.dtype:
     known = {dtype_name(each): each for each in DTYPES}
     if text not in known:
@@ -38,24 +59,22 @@ def dtype(text: str) -> torch.dtype:
 def device(text: str | None) -> torch.device:
     """The named device, or the best this machine has."""
     if text is not None:
-        named = torch.device(text)
-        if named.type == "cuda" and not torch.cuda.is_available():
-            raise SystemExit("there is no CUDA device that PyTorch can use here")
+        named = _named_device(text)
         if named.type == "cuda" and named.index is not None:
             torch.cuda.set_device(named)
         return named
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def operands(
-    size: Shape, dtype: torch.dtype, where: torch.device, seed: int = 0
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Normal x, weight scaled by 1/sqrt(K) so that z is of order one, and a normal bias."""
-    m, n, k = size
-    generator = torch.Generator(where).manual_seed(seed)
-
-    def normal(*sizes: int) -> torch.Tensor:
-        return torch.randn(sizes, generator=generator, device=where, dtype=torch.float32)
-
-    weight = normal(n, k) / max(k, 1) ** 0.5
-    return normal(m, k).to(dtype), weight.to(dtype), normal(n).to(dtype)
+def _named_device(text: str) -> torch.device:
+    try:
+        named = torch.device(text)
+    except RuntimeError:
+        raise SystemExit(f"{text!r} is no device: cpu, cuda or cuda:1, for instance") from None
+    if named.type not in ("cpu", "cuda"):
+        raise SystemExit(f"fusedops runs on cpu and cuda devices, not on {named.type}")
+    if named.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("there is no CUDA device that PyTorch can use here")
+    if (named.index or 0) >= max(torch.cuda.device_count(), 1):
+        raise SystemExit(f"there is no device {text}: {torch.cuda.device_count()} were found")
+    return named

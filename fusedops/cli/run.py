@@ -7,6 +7,7 @@ import argparse
 import torch
 
 from fusedops import backends, explain, gemm_sig_res
+from fusedops.bench.workload import SCALE, eager, operands
 from fusedops.cli import arguments
 from fusedops.numerics import error_over_bound
 from fusedops.plans import describe
@@ -15,7 +16,6 @@ from fusedops.timing import Call, interleaved
 
 KERNELBENCH = (1024, 8192, 8192)
 FOR_A_CPU = (1024, 1024, 1024)
-SCALE = 2.0
 
 NEXT = """\
 Try next:
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
     on_gpu = device.type == "cuda"
     size = args.shape or (KERNELBENCH if on_gpu else FOR_A_CPU)
     dtype = args.dtype or (torch.float16 if on_gpu else torch.float32)
-    x, weight, bias = arguments.operands(size, dtype, device)
+    x, weight, bias = operands(size, dtype, device)
 
     print(explain(x, weight, bias))
     problem = describe(x, weight, bias)
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
 
     candidates: dict[str, Call] = {
         "F.linear (no epilogue)": lambda: torch.nn.functional.linear(x, weight, bias),
-        "plain PyTorch": lambda: plain(x, weight, bias),
+        "plain PyTorch": lambda: eager(x, weight, bias),
     }
     for kernel in able:
         candidates[kernel.name] = _call(x, weight, bias, kernel.name)
@@ -71,12 +71,6 @@ def main(args: argparse.Namespace) -> int:
         print(f"{name:<28}{microseconds:>9.1f} us{ratio:>9.2f}x{error:>24}")
     print(f"\n{NEXT}")
     return 0 if all(error <= 1 for error in worst.values()) else 1
-
-
-def plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """The operator as a PyTorch user writes it."""
-    z = torch.nn.functional.linear(x, weight, bias)
-    return z + SCALE * torch.sigmoid(z)
 
 
 def _runs(kernel: Kernel, problem: Problem) -> bool:
