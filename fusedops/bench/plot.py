@@ -52,7 +52,7 @@ def draw(report: Report, path: Path) -> None:
     axes.set_yscale("log", base=2)
     axes.set_yticks([0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4])
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_ylim(0.24, 4)
+    axes.set_ylim(0.2, 4)
     axes.set_xticks(list(places), [shape_name(row.shape) for row in report.rows])
     axes.tick_params(axis="x", labelrotation=40)
     plt.setp(axes.get_xticklabels(), ha="right", rotation_mode="anchor")

@@ -8,24 +8,45 @@ from pathlib import Path
 import torch
 
 from fusedops.bench.measure import is_ours
+from fusedops.bench.peaks import IEEE
 from fusedops.bench.report import Report
 from fusedops.plans import device_facts
 from fusedops.registry import Measurement, Table
 
 
 def add_to_table(path: Path, device: torch.device, report: Report) -> None:
-    """Write the fastest configuration of each shape; keep what the file has of other dtypes."""
+    """Write every configuration that was timed; keep what the file has of other shapes and dtypes.
+
+    A report of a precision that the user must allow adds to what the dtype has without it.
+    """
     before = Table.parse(json.loads(path.read_text())).measurements if path.exists() else ()
-    kept = tuple(row for row in before if row.dtype != report.dtype)
-    fastest = []
-    for row in report.rows:
-        ours = {name: time for name, time in row.microseconds.items() if is_ours(name)}
-        best = min(ours, key=ours.__getitem__)
-        kernel, _, config = best.partition(" ")
-        time = round(ours[best], 2)
-        fastest.append(Measurement(*row.shape, report.dtype, kernel, config, time))
+    measured = [
+        Measurement(*row.shape, report.dtype, *_kernel_and_config(name), round(time, 2))
+        for row in report.rows
+        for name, time in sorted(row.microseconds.items(), key=lambda item: item[1])
+        if is_ours(name)
+    ]
+    replaced = {_key(row, report.precision) for row in measured}
+    kept = (row for row in before if _key(row, report.precision) not in replaced)
     packages = ", ".join(f"{name} {each}" for name, each in report.versions.items() if each)
     origin = f"{report.date}, {packages}: {report.command}"
     facts = device_facts(device)
-    table = Table(facts["device_name"], facts["capability"], origin, (*kept, *fastest))
-    path.write_text(json.dumps(table.document(), indent=1) + "\n")
+    table = Table(facts["device_name"], facts["capability"], origin, (*kept, *measured))
+    path.write_text(_one_row_a_line(table))
+
+
+def _kernel_and_config(name: str) -> tuple[str, str]:
+    kernel, _, config = name.partition(" ")
+    return kernel, config
+
+
+def _key(row: Measurement, precision: str) -> tuple[object, ...]:
+    of_shape = (row.dtype, row.shape)
+    return of_shape if precision == IEEE else (*of_shape, row.kernel, row.config)
+
+
+def _one_row_a_line(table: Table) -> str:
+    document = table.document()
+    rows = ",\n  ".join(json.dumps(row) for row in document.pop("measurements"))
+    head = json.dumps(document, indent=1).removesuffix("\n}")
+    return f'{head},\n "measurements": [\n  {rows}\n ]\n}}\n'
