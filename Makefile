@@ -5,13 +5,15 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find csrc cmake -type f 2>/dev/null) CMakeLists.txt setup.py pyproject.toml tools/install.sh
 
-.PHONY: help install run test style quality wheel bench clean
+.PHONY: help install run test style quality wheel bench card-report h200-report tables clean
 
 help:
 	@echo "make run      run the operator here: which kernel, why, how exact, how fast"
 	@echo "make test     run the whole test suite, and say what was skipped and why"
 	@echo "make install  make .venv and build what this machine can build"
 	@echo "make bench    time every kernel that can run here"
+	@echo "make card-report   doctor, verify, bench and a table of this card, to send back"
+	@echo "make tables   the documentation's tables and plot, from benchmarks/results"
 	@echo "make style    format;  make quality  check format, lint and types"
 	@echo "make wheel    build a wheel into dist/"
 
@@ -29,6 +31,18 @@ test: install
 
 bench: install
 	@$(PYTHON) -m fusedops bench
+
+# On another card than those of docs/performance.md: an hour or so.
+card-report: install
+	@bash benchmarks/card_report.sh $(PYTHON) card-report
+
+h200-report: install
+	@bash benchmarks/measure.sh $(PYTHON) benchmarks/results h200
+	@$(MAKE) --no-print-directory tables
+
+tables: install
+	@$(PYTHON) benchmarks/plot.py benchmarks/results/h200_cold_bfloat16.json docs/images/h200_bfloat16.png
+	@$(PYTHON) benchmarks/tables.py
 
 style: install
 	$(VENV)/bin/ruff format .

@@ -15,7 +15,7 @@ import torch
 Call = Callable[[], object]
 
 L2_FLUSH_BYTES = 256 << 20
-FLUSHES = 3  # long enough on the card that the host has queued the call before they end
+FLUSHES = 8  # so long on the card that even torch.compile has queued its call before they end
 
 
 def interleaved(

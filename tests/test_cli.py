@@ -52,15 +52,6 @@ def test_doctor_survives_whatever_is_broken(capsys, monkeypatch):
     assert all("the driver is on fire" in each for each in report.values())
 
 
-def test_bench_writes_what_it_measured(tmp_path, capsys):
-    written = tmp_path / "bench.json"
-    arguments = ["bench", "--device", "cpu", "--shapes", "16x16x16", "--rounds", "2"]
-    assert main([*arguments, "--json", str(written)]) == 0
-    report = json.loads(written.read_text())
-    assert report["rows"][0]["shape"] == [16, 16, 16]
-    assert "fusedops (auto)" in report["rows"][0]["microseconds"]
-
-
 def test_a_bad_shape_is_a_usage_error(capsys):
     with pytest.raises(SystemExit):
         main(["run", "--shape", "64x48"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from fusedops import backends, gemm_sig_res
 from fusedops.bench.candidates import AUTO, gather
 from fusedops.bench.measure import call_by_call, replayed
-from fusedops.bench.peaks import Peaks
+from fusedops.bench.peaks import FP16_ACCUMULATION, Peaks
 from fusedops.bench.peers import PEERS, Absent, Op, Peer
 from fusedops.bench.report import (
     COLD_L2,
@@ -25,7 +25,7 @@ from fusedops.bench.report import (
     versions,
 )
 from fusedops.bench.workload import HOST, SCALE, Shape, operands
-from fusedops.plans import describe
+from fusedops.plans import describe, fp32_precision
 from fusedops.registry import Kernel, Problem, dtype_name, reasons_against
 from fusedops.registry.problem import Card
 from fusedops.timing import Call, host_times
@@ -83,10 +83,13 @@ class Suite:
             facts = torch.cuda.get_device_properties(self.device)
             capability = facts.major, facts.minor
             card = Card(facts.name, capability, facts.multi_processor_count)
-        problems = [
-            Problem.contiguous(*shape, self.dtype, bias_dtype=self.dtype, card=card)
-            for shape in self.shapes
-        ]
+        like = Problem.contiguous(1, 1, 1, self.dtype, bias_dtype=self.dtype, card=card)
+        like = replace(
+            like,
+            fp32_precision=fp32_precision(),
+            allow_fp16_accumulation=self.precision == FP16_ACCUMULATION,
+        )
+        problems = [like.resized(*shape) for shape in self.shapes]
         missing = backends.missing()
         return [
             kernel.name

@@ -76,5 +76,5 @@ def _named_device(text: str) -> torch.device:
     if named.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("there is no CUDA device that PyTorch can use here")
     if (named.index or 0) >= max(torch.cuda.device_count(), 1):
-        raise SystemExit(f"there is no device {text}: {torch.cuda.device_count()} were found")
+        raise SystemExit(f"there is no device {text} here")
     return named

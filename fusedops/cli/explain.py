@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 
 import torch
@@ -45,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
     print(json.dumps(asdict(answer), indent=1) if args.json else answer)
     unbuilt = backends.missing().get("cuda")
     if not here and not any(each.backend == "cuda" for each in backends.kernels()):
-        print(f"(without the compiled kernels: {unbuilt})")
+        print(f"(without the compiled kernels: {unbuilt})", file=sys.stderr)
     return 0
 
 

@@ -1,0 +1,163 @@
+"""Write the tables of the documentation from the committed results.
+
+A page asks for one with a comment, and the table stands between it and the next:
+
+    <!-- table: speed h200_cold_bfloat16.json -->
+    <!-- end of table -->
+
+python benchmarks/tables.py            rewrite every table
+python benchmarks/tables.py --check    exit 1, and name the page, where a table is not its data's
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fusedops.bench.candidates import AUTO
+from fusedops.bench.report import Report, Row, microseconds
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ("README.md", "docs/performance.md", "docs/cpu.md")
+BLOCK = re.compile(r"(<!-- table: (\w+) (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+ABSENT = "-"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    check = parser.parse_args().check
+    stale = [page for page in PAGES if not up_to_date(ROOT / page, rewrite=not check)]
+    for page in stale:
+        print(f"{page}: {'its tables are not those of the results' if check else 'rewritten'}")
+    return 1 if check and stale else 0
+
+
+def up_to_date(page: Path, *, rewrite: bool) -> bool:
+    text = page.read_text()
+    fresh = BLOCK.sub(lambda block: block[1] + table(block[2], block[3]) + block[4], text)
+    if rewrite and fresh != text:
+        page.write_text(fresh)
+    return fresh == text
+
+
+def table(kind: str, name: str) -> str:
+    path = RESULTS / name
+    if not path.exists():
+        return f"Not measured yet: `benchmarks/results/{name}`.\n"
+    return KINDS[kind](path)
+
+
+def speed(path: Path) -> str:
+    """The floor, the peers and the operator as a user calls it."""
+    report = Report.read(path)
+    peers = [name for name in report.names() if name != AUTO and "." not in name]
+    floors = [row.floor is not None for row in report.rows]
+    head = ["M, N, K", *["floor"] * any(floors), *peers, AUTO, "mm / auto"]
+    head += ["floor / auto"] * any(floors)
+    body = []
+    for row in report.rows:
+        cells = [size(row), *[microseconds(row.floor)] * any(floors)]
+        cells += [microseconds(row.best(name)) for name in (*peers, AUTO)]
+        cells += [ratio(row.ratio("mm"))] + [percent(row.of_the_floor)] * any(floors)
+        body.append(cells)
+    means = ", ".join(
+        f"{peer} / auto {mean:.3g}" for peer in peers if (mean := geometric_mean(report.rows, peer))
+    )
+    return (
+        markdown(head, body) + f"\nMicroseconds. Geometric means: {means}. {source(report, path)}"
+    )
+
+
+def kernels(path: Path) -> str:
+    """Each kernel of ours with its preferred configuration, as times faster than mm."""
+    report = Report.read(path)
+    ours = [name for name in report.names() if "." in name]
+    head = ["M, N, K", "mm, us", *(f"`{name}`" for name in ours)]
+    body = [
+        [size(row), microseconds(row.best("mm")), *(ratio(row.ratio("mm", name)) for name in ours)]
+        for row in report.rows
+    ]
+    return markdown(head, body) + f"\nTimes as fast as mm. {source(report, path)}"
+
+
+def host(path: Path) -> str:
+    """The host's time per call."""
+    report = Report.read(path)
+    base = report.host_microseconds["F.linear"]
+    body = [
+        [f"`{name}`", f"{time:.1f}", f"{time / base:.2f}"]
+        for name, time in report.host_microseconds.items()
+    ]
+    return markdown(["call", "us", "/ F.linear"], body) + f"\n{source(report, path)}"
+
+
+def kernelbench(path: Path) -> str:
+    """What examples/kernelbench_level2_70.py wrote."""
+    report = json.loads(path.read_text())
+    body = []
+    for dtype, result in report["results"].items():
+        times = result["milliseconds"]
+        ours = times["fusedops"]
+        body.append(
+            [dtype, f"`{result['kernel']}`", *(f"{time:.3f}" for time in times.values())]
+            + [f"{times[peer] / ours:.2f}" for peer in ("eager", "torch.compile")]
+        )
+    head = ["", "kernel", "eager, ms", "torch.compile, ms", "fusedops, ms", "/ eager", "/ compile"]
+    sizes = ", ".join(map(str, report["sizes"]))
+    return markdown(head, body) + (
+        f"\n{report['device']}, torch {report['torch']}, {report['date']}; batch, input and hidden "
+        f"size {sizes}; means of {report['trials']} trials; "
+        f"`benchmarks/results/{path.name}`.\n"
+    )
+
+
+KINDS: dict[str, Callable[[Path], str]] = {
+    each.__name__: each for each in (speed, kernels, host, kernelbench)
+}
+
+
+def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
+def source(report: Report, path: Path) -> str:
+    packages = ", ".join(
+        f"{name} {each}" for name, each in report.versions.items() if each and name != "fusedops"
+    )
+    absent = "".join(f" {name} is absent: {why}." for name, why in report.absent.items())
+    threads = "" if report.floor_from else f", {report.threads} threads"
+    return (
+        f"{report.device}{threads}, {report.arithmetic}, {report.method}, medians of "
+        f"{report.rounds} rounds; {packages}; {report.date}; `{report.command}`; "
+        f"`benchmarks/results/{path.name}`.{absent}\n"
+    )
+
+
+def size(row: Row) -> str:
+    return ", ".join(map(str, row.shape))
+
+
+def ratio(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.2f}"
+
+
+def percent(value: float | None) -> str:
+    return ABSENT if value is None else f"{100 * value:.0f} %"
+
+
+def geometric_mean(rows: Sequence[Row], peer: str) -> float | None:
+    """Of the peer's times over the operator's, at the shapes that it has."""
+    ratios = [each for row in rows if (each := row.ratio(peer))]
+    return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""The benchmark: what it measures, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusedops import backends
+from fusedops.__main__ import main
+from fusedops.bench import measure, peers
+from fusedops.bench.candidates import AUTO, gather
+from fusedops.bench.peaks import PEAKS, TF32, copy_bandwidth
+from fusedops.bench.report import Columns, Report, Row
+from fusedops.bench.suite import ready
+from fusedops.bench.table import add_to_table
+from fusedops.bench.workload import operands
+from fusedops.registry import H200, RTX_4090, Measurement, Table
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+ON_THE_CPU = ["bench", "--device", "cpu", "--rounds", "2"]
+
+
+def bench(tmp_path: Path, *more: str) -> Report:
+    written = tmp_path / "bench.json"
+    assert main([*ON_THE_CPU, *more, "--json", str(written)]) == 0
+    return Report.read(written)
+
+
+def test_one_row_a_shape_and_everything_needed_to_do_it_again(tmp_path, capsys):
+    report = bench(tmp_path, "--shapes", "16x16x16,8x24x16", "4x8x8", "--peers", "eager,seed,quack")
+    assert [row.shape for row in report.rows] == [(16, 16, 16), (8, 24, 16), (4, 8, 8)]
+    for row in report.rows:
+        assert {"mm", "eager", AUTO, "torch.reference"} <= set(row.microseconds)
+        assert all(time > 0 for time in row.microseconds.values())
+        assert row.error_over_bound[AUTO] <= 1
+        assert "mm" not in row.error_over_bound  # it does not compute the op
+        assert row.floor is None
+        assert row.chosen
+    assert set(report.absent) == {"seed", "quack"}
+    assert report.rounds == 2
+    assert report.dtype == "float32"
+    assert report.host_microseconds["F.linear"] > 0
+    shown = capsys.readouterr()
+    assert "absent: quack: quack-kernels is not installed" in shown.out
+    assert shown.out.count("\n16x16x16 ") == 1
+    assert "[3/3] 4x8x8: timing" in shown.err
+
+
+def test_only_the_kernels_asked_for(tmp_path):
+    report = bench(tmp_path, "--shapes", "8x8x8", "--kernels", "torch.reference", "--peers", "mm")
+    assert set(report.rows[0].microseconds) == {"mm", AUTO, "torch.reference"}
+
+
+def test_a_file_beside(tmp_path):
+    beside = tmp_path / "mine.py"
+    beside.write_text(
+        "import torch\n"
+        "def gemm_sig_res(x, weight, bias, scale):\n"
+        "    z = torch.nn.functional.linear(x, weight, bias)\n"
+        "    return z + scale * torch.sigmoid(z)\n"
+    )
+    report = bench(tmp_path, "--shapes", "8x8x8", "--peers", "mm", "--beside", str(beside))
+    assert report.rows[0].microseconds["mine"] > 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        (["--rounds", "0"], "from 1 up"),
+        (["--shapes", "8x8"], "MxNxK"),
+        (["--shapes", "8x8x0"], "from 1 up"),
+        (["--peers", "mm,magic"], "unknown: magic; known: mm, eager"),
+        (["--kernels", "torch.magic"], "unknown: torch.magic; known:"),
+        (["--dtype", "int8"], "known dtypes"),
+        (["--graph"], "needs a CUDA device"),
+        (["--table", "t.json"], "--configs"),
+        (["--json", "no/such/folder/f.json"], "no folder"),
+        (["--beside", "nothing.py"], "no file"),
+        (["--device", "magic"], "is no device"),
+        (["--device", "meta"], "not on meta"),
+        (["--device", "cpu:7"], "no device cpu:7"),
+    ],
+)
+def test_nonsense_is_refused_in_a_line(request_, complaint, capsys):
+    try:
+        status = main([*ON_THE_CPU, *request_])
+    except SystemExit as exit_:
+        status = exit_.code
+    assert status
+    shown = capsys.readouterr().err + (status if isinstance(status, str) else "")
+    assert complaint in shown.splitlines()[-1]
+
+
+def test_no_plot_without_matplotlib(capsys, monkeypatch):
+    monkeypatch.setattr("fusedops.cli.bench.find_spec", lambda name: None)
+    assert main([*ON_THE_CPU, "--plot", "f.png"]) == 2
+    assert "fusedops[plot]" in capsys.readouterr().err
+
+
+def test_a_kernel_outside_its_bound_is_named_and_not_timed(tmp_path, capsys, monkeypatch):
+    def wrong(problem, config):
+        return lambda x, weight, bias, scale, out: out.zero_()
+
+    def broken(problem, config):
+        raise RuntimeError("it is broken\nin many lines")
+
+    kernels = (
+        replace(backends.REFERENCE, name="torch.wrong", prepare=wrong),
+        replace(backends.REFERENCE, name="torch.broken", prepare=broken),
+    )
+    present, _ = ready([], CPU, torch.float32)
+    found = gather(operands((4, 4, 4), torch.float32, CPU), present, kernels)
+    assert set(found.ops) == {"mm", AUTO}
+    assert "times the bound" in found.failures["torch.wrong"]
+    assert found.failures["torch.broken"] == "RuntimeError: it is broken"
+    monkeypatch.setattr("fusedops.backends.kernels", lambda: (*kernels, backends.REFERENCE))
+    assert main([*ON_THE_CPU, "--shapes", "4x4x4", "--peers", "mm"]) == 1
+    assert "not timed: torch.wrong" in capsys.readouterr().out
+
+
+def test_a_peer_may_err_and_may_fail():
+    def failing(x, weight, bias):
+        raise ValueError("no")
+
+    sloppy = peers.Peer("sloppy", "", lambda device, dtype: lambda x, w, b: x @ w.t())
+    failed = peers.Peer("failed", "", lambda device, dtype: failing)
+    present, absent = ready([sloppy, failed], CPU, torch.float32)
+    assert not absent
+    found = gather(operands((4, 4, 4), torch.float32, CPU), present, ())
+    assert "sloppy" in found.ops
+    assert found.error_over_bound["sloppy"] > 1
+    assert found.failures == {"failed": "ValueError: no"}
+
+
+def test_the_front_keeps_the_peers_and_each_kernels_best():
+    times = {"mm": 50.0, AUTO: 60.0, "a.one x": 10.0, "a.one y": 11.0, "a.one z": 13.0}
+    times |= {"b.two x": 40.0, "b.two y": 41.0}
+    calls = dict.fromkeys(times, lambda: None)
+    assert set(measure.front(calls, times)) == {"mm", AUTO, "a.one x", "a.one y", "b.two x"}
+
+
+def test_floors():
+    h200, rtx = PEAKS[H200.name], PEAKS[RTX_4090.name]
+    half, single = torch.bfloat16, torch.float32
+    assert h200.floor((1, 4096, 4096), half) == pytest.approx(7.8, rel=0.01)  # the weight's bytes
+    assert h200.floor((8192, 8192, 8192), half) == pytest.approx(1111, rel=0.01)  # the products
+    assert h200.floor((8192, 8192, 8192), single) == pytest.approx(6668, rel=0.01)  # three of TF32
+    assert h200.floor((8192, 8192, 8192), single, TF32) == pytest.approx(2223, rel=0.01)
+    assert rtx.floor((8192, 8192, 8192), half) == pytest.approx(6656, rel=0.01)
+
+
+def test_a_row_as_text():
+    row = Row((1, 2, 3), 5.0, "a.one x", {"mm": 20.0, AUTO: 10.0, "a.one x": 9.5, "a.one y": 8.25})
+    columns = Columns(["mm", "quack"], ["a.one", "b.two"])
+    assert "A a.one" in columns.header()
+    assert columns.row(row).split() == [
+        "1x2x3",
+        "5.00",
+        "20.0",
+        "-",
+        "10.0",
+        "8.25",
+        "-",
+        "|",
+        "2.00",
+        "-",
+        "50",
+    ]
+
+
+def test_the_table_lists_what_was_timed_and_keeps_the_rest(tmp_path, monkeypatch):
+    facts = {"device_name": "a card", "capability": (9, 0)}
+    monkeypatch.setattr("fusedops.bench.table.device_facts", lambda device: facts)
+    path = tmp_path / "table.json"
+
+    def add(dtype: str, precision: str, times: dict[str, float]) -> tuple[Measurement, ...]:
+        rows = [Row((1, 2, 3), None, "", times)]
+        report = Report("", "", {}, 1, "", dtype, precision, "", 1, "", {}, rows)
+        add_to_table(path, CPU, report)
+        return Table.parse(json.loads(path.read_text())).measurements
+
+    def row(dtype: str, kernel: str, config: str, time: float) -> Measurement:
+        return Measurement(1, 2, 3, dtype, kernel, config, time)
+
+    add("float16", "ieee", {"mm": 1.0, AUTO: 2.0, "a.one x": 4.0})
+    add("float32", "ieee", {"a.one y": 6.0, "a.two": 5.0})
+    add("float32", TF32, {"a.two": 4.5, "a.three x": 3.0})
+    assert set(add("float16", "ieee", {"a.one z": 3.0})) == {
+        row("float16", "a.one", "z", 3.0),
+        row("float32", "a.one", "y", 6.0),
+        row("float32", "a.two", "", 4.5),
+        row("float32", "a.three", "x", 3.0),
+    }
+
+
+def test_the_documentation_shows_the_committed_results(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "benchmarks" / "tables.py"), run_name="__main__")
+    assert ended.value.code == 0, capsys.readouterr().out
+
+
+def test_a_plot_from_the_results_alone(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    drawn = tmp_path / "plot.png"
+    results = ROOT / "benchmarks" / "results" / "h200_cold_bfloat16.json"
+    monkeypatch.setattr(sys, "argv", ["plot.py", str(results), str(drawn)])
+    runpy.run_path(str(ROOT / "benchmarks" / "plot.py"))
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+def test_kernelbenchs_problem(tmp_path, monkeypatch, capsys):
+    example = runpy.run_path(str(ROOT / "examples" / "kernelbench_level2_70.py"))
+    written = tmp_path / "kernelbench.json"
+    monkeypatch.setattr(sys, "argv", ["example", "--json", str(written)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    example["main"]()
+    assert set(json.loads(written.read_text())["results"]) == {"float32", "float16"}
+    assert "correct in 5 trials" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+def test_weights_are_cold_and_distinct_in_a_graph():
+    card = torch.device("cuda")
+    x, weight, bias = operands((4, 256, 128), torch.bfloat16, card)
+    weights = list(measure.distinct_weights(weight))
+    l2 = torch.cuda.get_device_properties(card).L2_cache_size
+    assert sum(each.nbytes for each in weights) >= measure.WEIGHTS_OVER_L2 * l2
+    assert len({each.data_ptr() for each in weights}) == len(weights)
+    present, _ = ready([peers.PEERS["eager"]], card, torch.bfloat16)
+    found = gather((x, weight, bias), present, (backends.REFERENCE,))
+    times = measure.replayed(found, (x, weight, bias), 2, False)
+    assert not found.failures
+    assert set(times) == {"mm", "eager", AUTO, "torch.reference"}
+    assert all(time > 0 for time in times.values())
+
+
+@pytest.mark.gpu
+def test_a_replay_of_stale_results_is_caught():
+    card = torch.device("cuda")
+    data = operands((4, 4096, 4096), torch.bfloat16, card)
+    first = []
+
+    def remembering(problem, config):
+        def launch(x, weight, bias, scale, out):
+            first.append(weight)
+            backends.REFERENCE.prepare(problem, None)(x, first[0], bias, scale, out)
+
+        return launch
+
+    stale = replace(backends.REFERENCE, name="torch.stale", prepare=remembering)
+    found = gather(data, ready([], card, torch.bfloat16)[0], (stale,))
+    assert "torch.stale" not in measure.replayed(found, data, 1, False)
+    assert "exceeds the bound" in found.failures["torch.stale"]
+
+
+@pytest.mark.gpu
+def test_the_bandwidth_of_a_copy_is_plausible():
+    assert 1e11 < copy_bandwidth(torch.device("cuda")) < 2e13
+
+
+@pytest.mark.gpu
+def test_bench_on_the_card(tmp_path):
+    written, table = tmp_path / "bench.json", tmp_path / "table.json"
+    command = ["bench", "--rounds", "2", "--peers", "mm,eager,seed"]
+    more = ["--shapes", "64x64x64", "--configs", "--json", str(written), "--table", str(table)]
+    assert main([*command, *more]) == 0
+    assert Report.read(written).rows[0].floor is not None
+    assert Table.parse(json.loads(table.read_text())).measurements
+    assert main([*command, "--graph", "--shapes", "4x1024x1024"]) == 0
