@@ -24,7 +24,8 @@ step() {
     graph_bfloat16 | graph_float16) bench "$1" --graph --dtype "${1#graph_}" --peers mm,eager,quack ;;
     kernelbench)
       "$python" "$here/../examples/kernelbench_level2_70.py" --json "$folder/${prefix}_$1.json" ;;
-    *) bench "$1" --dtype "$1" --device cpu --peers mm,eager,compile ;;
+    # torch.reference is left out: its temporaries make the next call fault its pages in
+    *) bench "$1" --dtype "$1" --device cpu --peers mm,eager,compile --kernels cpu.blocked ;;
   esac
 }
 

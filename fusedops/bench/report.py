@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import string
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from fusedops import native
 from fusedops.bench.candidates import AUTO, kernel_of
 from fusedops.bench.workload import Shape, shape_name
 
@@ -100,12 +102,14 @@ def device_name(device: torch.device) -> str:
 
 
 def cpu_name() -> str:
+    """The model, and the instruction set of the C++ kernel, where it is built."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
+        lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    name = names[0] if names else platform.processor()
+    return name if native.why_no_cpu() else f"{name} ({torch.ops.fusedops_cpu.isa()})"
 
 
 def command() -> str:
@@ -127,26 +131,28 @@ class Columns:
 
     def __init__(self, peers: Sequence[str], kernels: Sequence[str]) -> None:
         self._peers = peers
-        self._letters = dict(zip(kernels, _letters(), strict=False))
+        self._letters = dict(zip(kernels, string.ascii_uppercase, strict=False))
+        self._titles = ["M x N x K", "floor", *peers, AUTO, *self._letters.values(), "|"]
+        self._titles += [*(f"{peer}/auto" for peer in peers), "% floor"]
 
     def header(self) -> str:
         legend = [f"  {letter} {kernel}" for kernel, letter in self._letters.items()]
-        ratios = [f"{peer}/auto" for peer in self._peers] + ["% floor"]
-        titles = ["floor", *self._peers, AUTO, *self._letters.values()]
-        return "\n".join(
-            [*legend, f"{'M x N x K':<20}" + "".join(map(_cell, titles)) + _joined(ratios)]
-        )
+        return "\n".join([*legend, self._line(self._titles)])
 
     def row(self, row: Row) -> str:
         times = [row.floor, *(row.best(name) for name in (*self._peers, AUTO, *self._letters))]
-        ratios = [_number(row.ratio(peer), ".2f") for peer in self._peers]
+        cells = [shape_name(row.shape), *map(microseconds, times), "|"]
+        cells += [_number(row.ratio(peer), ".2f") for peer in self._peers]
         share = row.of_the_floor
-        ratios.append(_number(None if share is None else 100 * share, ".0f"))
-        return (
-            f"{shape_name(row.shape):<20}"
-            + "".join(_cell(microseconds(time)) for time in times)
-            + _joined(ratios)
+        return self._line([*cells, _number(None if share is None else 100 * share, ".0f")])
+
+    def _line(self, cells: Sequence[str]) -> str:
+        first, *others = cells
+        aligned = (
+            f"{cell:>{max(len(title) + 2, 2 if title == '|' else 8)}}"
+            for cell, title in zip(others, self._titles[1:], strict=True)
         )
+        return f"{first:<18}" + "".join(aligned)
 
 
 def microseconds(time: float | None) -> str:
@@ -154,18 +160,6 @@ def microseconds(time: float | None) -> str:
     if time is None:
         return "-"
     return f"{time:.0f}" if time >= 100 else f"{time:.1f}" if time >= 10 else f"{time:.2f}"
-
-
-def _letters() -> Sequence[str]:
-    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def _cell(text: str) -> str:
-    return f"{text:>9}" if len(text) < 9 else f" {text}"
-
-
-def _joined(ratios: Sequence[str]) -> str:
-    return " |" + "".join(f"{ratio:>13}" for ratio in ratios)
 
 
 def _number(value: float | None, form: str) -> str:
