@@ -16,6 +16,7 @@ import json
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def kernels(path: Path) -> str:
         [size(row), microseconds(row.best("mm")), *(ratio(row.ratio("mm", name)) for name in ours)]
         for row in report.rows
     ]
-    return markdown(head, body) + f"\nTimes as fast as mm. {source(report, path)}"
+    return markdown(head, body) + paragraph(f"Times as fast as mm. {source(report, path)}")
 
 
 def host(path: Path) -> str:
@@ -95,7 +96,7 @@ def host(path: Path) -> str:
         [f"`{name}`", f"{time:.1f}", f"{time / base:.2f}"]
         for name, time in report.host_microseconds.items()
     ]
-    return markdown(["call", "us", "/ F.linear"], body) + f"\n{source(report, path)}"
+    return markdown(["call", "us", "/ F.linear"], body) + paragraph(source(report, path))
 
 
 def kernelbench(path: Path) -> str:
@@ -111,10 +112,10 @@ def kernelbench(path: Path) -> str:
         )
     head = ["", "kernel", "eager, ms", "torch.compile, ms", "fusedops, ms", "/ eager", "/ compile"]
     sizes = ", ".join(map(str, report["sizes"]))
-    return markdown(head, body) + (
-        f"\n{report['device']}, torch {report['torch']}, {report['date']}; batch, input and hidden "
+    return markdown(head, body) + paragraph(
+        f"{report['device']}, torch {report['torch']}, {report['date']}; batch, input and hidden "
         f"size {sizes}; means of {report['trials']} trials; "
-        f"`benchmarks/results/{path.name}`.\n"
+        f"`benchmarks/results/{path.name}`."
     )
 
 
@@ -128,6 +129,11 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
+def paragraph(text: str) -> str:
+    lines = textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
+    return "\n" + "\n".join(lines) + "\n"
+
+
 def source(report: Report, path: Path) -> str:
     packages = ", ".join(
         f"{name} {each}" for name, each in report.versions.items() if each and name != "fusedops"
@@ -137,7 +143,7 @@ def source(report: Report, path: Path) -> str:
     return (
         f"{report.device}{threads}, {report.arithmetic}, {report.method}, medians of "
         f"{report.rounds} rounds; {packages}; {report.date}; `{report.command}`; "
-        f"`benchmarks/results/{path.name}`.{absent}\n"
+        f"`benchmarks/results/{path.name}`.{absent}"
     )
 
 
