@@ -68,12 +68,10 @@ def speed(path: Path) -> str:
         cells += [microseconds(row.best(name)) for name in (*peers, AUTO)]
         cells += [ratio(row.ratio("mm"))] + [percent(row.of_the_floor)] * any(floors)
         body.append(cells)
-    means = ", ".join(
-        f"{peer} / auto {mean:.3g}" for peer in peers if (mean := geometric_mean(report.rows, peer))
-    )
-    return (
-        markdown(head, body) + f"\nMicroseconds. Geometric means: {means}. {source(report, path)}"
-    )
+    means = {peer: geometric_mean(report.rows, peer) for peer in peers}
+    shown = ", ".join(f"{peer} / auto {mean:.3g}" for peer, mean in means.items() if mean)
+    text = f"Microseconds. Geometric means: {shown}. {source(report, path)}"
+    return markdown(head, body) + paragraph(text)
 
 
 def kernels(path: Path) -> str:
