@@ -57,8 +57,8 @@ def _quack(device: torch.device, dtype: torch.dtype) -> Op:
         raise Absent("it multiplies float16 and bfloat16 on CUDA cards")
     try:
         from fusedops.bench import quack_peer
-    except ImportError as error:
-        raise Absent(f"quack-kernels 0.6.5 or newer is needed: {error}") from None
+    except Exception as error:  # of another version, or of a CuTe that it does not know
+        raise Absent(f"quack-kernels 0.6.5 is needed, with its nvidia-cutlass-dsl: {error}") from None
     return quack_peer.run
 
 
