@@ -58,7 +58,7 @@ def _quack(device: torch.device, dtype: torch.dtype) -> Op:
     try:
         from fusedops.bench import quack_peer
     except Exception as error:  # of another version, or of a CuTe that it does not know
-        raise Absent(f"quack-kernels 0.6.5 is needed, with its nvidia-cutlass-dsl: {error}") from None
+        raise Absent(f"quack-kernels cannot be used here, 0.6.5 is known to: {error}") from None
     return quack_peer.run
 
 
