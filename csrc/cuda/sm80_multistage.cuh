@@ -6,7 +6,7 @@
 #include "cuda/sm80_sums.cuh"
 
 // A GEMM on mma.sync: cp.async fills a ring of swizzled shared-memory stages, ldmatrix feeds the
-// tensor cores one step of 16 along K ahead, and the results leave through shared memory in 16-byte
+// tensor cores one step of 16 along K ahead, and results leave through shared memory in 16-byte
 // stores. Whatever the tile, a result is one chain over K in steps of 16.
 
 namespace fusedops::sm80 {
@@ -40,11 +40,13 @@ struct TileConfig {
   static constexpr int kVectors = kTileK / kVectorElements;  // in a row of a stage
   static constexpr int kRowBytes = kVectors * kVectorBytes;
   static constexpr int kStageBytes = (kTileM + kTileN) * kRowBytes;
+  static constexpr int kStagingBytes = 16 * kWarpN * 2;  // rows of results on their way out
   static constexpr int kSharedMemory = kStages * kStageBytes + kTileN * int(sizeof(float));
 
   static_assert(kStages >= 3 && kTileK % 32 == 0);
   static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0, "one ldmatrix serves two atoms of weight");
-  static_assert(kTileM * kTileN * 2 <= kStages * kStageBytes, "the results reuse the stages");
+  static_assert(kThreads / 32 * 2 * kStagingBytes <= kStages * kStageBytes,
+                "the results reuse the stages");
   static_assert(kSharedMemory <= 99 * 1024, "what one block may hold on sm_86 and sm_89");
 };
 
@@ -98,36 +100,77 @@ struct Fragments {
   }
 };
 
-// 16 bytes at a time; the last vector of a row is whole.
-template <class Config>
-__device__ __forceinline__ void store_vectors(const unsigned char* shared,
-                                              typename Config::Element* out, int64_t stride,
-                                              int rows, int columns) {
-  constexpr int kVectors = Config::kTileN / kVectorElements;
-#pragma unroll 4
-  for (int i = threadIdx.x; i < Config::kTileM * kVectors; i += Config::kThreads) {
-    const int row = i / kVectors, vector = i % kVectors;
-    if (row < rows && vector * kVectorElements < columns) {
-      *reinterpret_cast<uint4*>(out + row * stride + vector * kVectorElements) =
-          *reinterpret_cast<const uint4*>(shared + swizzled<kVectors>(row, vector));
+// A warp turns its sums into results and stores them, 16 rows at a time through its own piece of
+// shared memory: no warp waits for another, and stores overlap the next rows' arithmetic.
+template <class Config, class Epilogue, class Sums>
+__device__ __forceinline__ void store_results(const Params<Epilogue>& params, const Sums& sums,
+                                              unsigned char* staging, const float* warp_bias,
+                                              int64_t first_row, int64_t first_column) {
+  using Element = typename Config::Element;
+  constexpr int kVectors = Config::kWarpN / kVectorElements;
+  const int lane = threadIdx.x % 32;
+  Element* const out = static_cast<Element*>(params.out) + first_row * params.n + first_column;
+  const int rows = int(min(params.m - first_row, int64_t(Config::kWarpM)));
+  const int columns = int(min(params.n - first_column, int64_t(Config::kWarpN)));
+
+#pragma unroll
+  for (int i = 0; i < Config::kWarpM / 16; ++i) {
+    unsigned char* const buffer = staging + i % 2 * Config::kStagingBytes;
+#pragma unroll
+    for (int j = 0; j < kVectors; ++j) {
+      const float2 bias = *reinterpret_cast<const float2*>(warp_bias + j * 8 + lane % 4 * 2);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {  // rows r and r + 8 of an atom
+        const float y0 = params.epilogue(sums.sums[i][j][2 * half], bias.x);
+        const float y1 = params.epilogue(sums.sums[i][j][2 * half + 1], bias.y);
+        *reinterpret_cast<uint32_t*>(buffer + swizzled<kVectors>(half * 8 + lane / 4, j) +
+                                     lane % 4 * 4) = pack(y0, y1, Element{});
+      }
+    }
+    __syncwarp();
+    if (params.vector_stores) {
+#pragma unroll
+      for (int vector = lane; vector < 16 * kVectors; vector += 32) {
+        const int row = vector / kVectors, column = vector % kVectors;
+        if (i * 16 + row < rows && column * kVectorElements < columns) {
+          *reinterpret_cast<uint4*>(out + (i * 16 + row) * params.n + column * kVectorElements) =
+              *reinterpret_cast<const uint4*>(buffer + swizzled<kVectors>(row, column));
+        }
+      }
+    } else {
+#pragma unroll 1
+      for (int element = lane; element < 16 * Config::kWarpN; element += 32) {
+        const int row = element / Config::kWarpN, column = element % Config::kWarpN;
+        if (i * 16 + row < rows && column < columns) {
+          out[(i * 16 + row) * params.n + column] = reinterpret_cast<const Element*>(
+              buffer + swizzled<kVectors>(row, column / kVectorElements))[column % kVectorElements];
+        }
+      }
     }
   }
 }
 
-template <class Config>
-__device__ __forceinline__ void store_elements(const unsigned char* shared,
-                                               typename Config::Element* out, int64_t stride,
-                                               int rows, int columns) {
+// cp.async brings whole vectors. What a row holds beyond its last whole one is copied here, element
+// by element, once the row's last tile has arrived with zeros there.
+template <class Config, class Epilogue>
+__device__ __forceinline__ void complete_rows(const Params<Epilogue>& params, unsigned char* stage,
+                                           int64_t first_m, int64_t first_n) {
   using Element = typename Config::Element;
-  constexpr int kVectors = Config::kTileN / kVectorElements;
-#pragma unroll 1
-  for (int i = threadIdx.x; i < Config::kTileM * Config::kTileN; i += Config::kThreads) {
-    const int row = i / Config::kTileN, column = i % Config::kTileN;
-    if (row < rows && column < columns) {
-      out[row * stride + column] = reinterpret_cast<const Element*>(
-          shared + swizzled<kVectors>(row, column / kVectorElements))[column % kVectorElements];
-    }
+  const int elements = int(params.k % kVectorElements);
+  const int64_t k = params.k - elements;
+  const int vector = int(k % Config::kTileK) / kVectorElements;
+  for (int row = threadIdx.x; row < Config::kTileM + Config::kTileN; row += Config::kThreads) {
+    const int64_t x_row = min(first_m + row, params.m - 1);
+    const int64_t weight_row = min(first_n + row - Config::kTileM, params.n - 1);
+    const Element* const source =
+        row < Config::kTileM
+            ? static_cast<const Element*>(params.x) + x_row * params.x_stride + k
+            : static_cast<const Element*>(params.weight) + weight_row * params.weight_stride + k;
+    auto* const vector_begin =
+        reinterpret_cast<Element*>(stage + swizzled<Config::kVectors>(row, vector));
+    for (int i = 0; i < elements; ++i) vector_begin[i] = source[i];
   }
+  __syncthreads();
 }
 
 template <class Config, class Epilogue>
@@ -156,11 +199,11 @@ __device__ __forceinline__ void multistage(const Params<Epilogue>& params) {
   OperandLoader<Config, Config::kTileM> x(x_stages, params.x, params.x_stride, first_m, params.m);
   OperandLoader<Config, Config::kTileN> weight(weight_stages, params.weight, params.weight_stride,
                                                first_n, params.n);
-  // What is left along K of this thread's column of vectors. Copies go on past the end, of nothing,
-  // so that their groups can be counted.
+  // What is left along K at this thread's column of vectors. Copies go on past the end, of zeros, so
+  // that their groups can be counted.
   int64_t elements_left = params.k - thread % Config::kVectors * kVectorElements;
   auto load_next_tile = [&](uint32_t stage) {
-    const int bytes = elements_left >= kVectorElements ? kVectorBytes : max(int(elements_left), 0) * 2;
+    const int bytes = elements_left >= kVectorElements ? kVectorBytes : 0;
     x.load_next(stage, bytes);
     weight.load_next(stage, bytes);
     commit_copies();
@@ -185,11 +228,16 @@ __device__ __forceinline__ void multistage(const Params<Epilogue>& params) {
   typename Config::Sums::template Warp<kAtomsM, kAtomsN> sums;
   Fragments<Config> fragments[2];
   uint32_t read_stage = 0, write_stage = kLastStage;
-  wait_copies<kStages - 2>();
-  __syncthreads();
+  const int k_tiles = int((params.k + Config::kTileK - 1) / Config::kTileK);
+  const int ragged_tile = params.k % kVectorElements ? k_tiles - 1 : -1;
+  auto wait_for_tile = [&](int t) {
+    wait_copies<kStages - 2>();
+    __syncthreads();
+    if (t == ragged_tile) complete_rows<Config>(params, shared + read_stage, first_m, first_n);
+  };
+  wait_for_tile(0);
   fragments[0].load(lane_x, lane_weight, 0);
 
-  const int k_tiles = int((params.k + Config::kTileK - 1) / Config::kTileK);
   int until_promotion = kPromotionTiles;
 #pragma unroll 1
   for (int t = 0; t < k_tiles; ++t) {
@@ -200,8 +248,7 @@ __device__ __forceinline__ void multistage(const Params<Epilogue>& params) {
         // Every fragment of this stage is in registers; the next stage must have arrived. Past the
         // barrier this stage belongs to the loader.
         read_stage = read_stage == kLastStage ? 0 : read_stage + kStageBytes;
-        wait_copies<kStages - 2>();
-        __syncthreads();
+        wait_for_tile(t + 1);
       }
       fragments[next % 2].load(lane_x + read_stage, lane_weight + read_stage, next);
       if (step == 0) {
@@ -219,32 +266,8 @@ __device__ __forceinline__ void multistage(const Params<Epilogue>& params) {
 
   wait_copies<0>();
   __syncthreads();
-#pragma unroll
-  for (int j = 0; j < kAtomsN; ++j) {
-    const int column = warp_n + j * 8 + lane % 4 * 2;
-    const float2 offsets = *reinterpret_cast<const float2*>(shared_bias + column);
-#pragma unroll
-    for (int i = 0; i < kAtomsM; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {  // rows r and r + 8 of an atom
-        const int row = warp_m + i * 16 + half * 8 + lane / 4;
-        const float y0 = params.epilogue(sums.sums[i][j][2 * half], offsets.x);
-        const float y1 = params.epilogue(sums.sums[i][j][2 * half + 1], offsets.y);
-        const int place = swizzled<Config::kTileN / kVectorElements>(row, column / kVectorElements);
-        *reinterpret_cast<uint32_t*>(shared + place + lane % 4 * 4) = pack(y0, y1, Element{});
-      }
-    }
-  }
-  __syncthreads();
-
-  Element* const out = static_cast<Element*>(params.out) + first_m * params.n + first_n;
-  const int rows = int(min(params.m - first_m, int64_t(Config::kTileM)));
-  const int columns = int(min(params.n - first_n, int64_t(Config::kTileN)));
-  if (params.vector_stores) {
-    store_vectors<Config>(shared, out, params.n, rows, columns);
-  } else {
-    store_elements<Config>(shared, out, params.n, rows, columns);
-  }
+  store_results<Config>(params, sums, shared + warp * 2 * Config::kStagingBytes,
+                        shared_bias + warp_n, first_m + warp_m, first_n + warp_n);
 }
 
 }  // namespace fusedops::sm80

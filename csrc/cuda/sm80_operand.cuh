@@ -43,7 +43,7 @@ class OperandLoader {
     }
   }
 
-  // Loads the next K tile; `bytes` is how much of each of this thread's vectors the rows still hold.
+  // The next K tile: `bytes` is 16 where the rows still hold this thread's vectors, or 0.
   __device__ __forceinline__ void load_next(uint32_t stage, int bytes) {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {

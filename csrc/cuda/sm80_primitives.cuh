@@ -13,7 +13,8 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// Copies `bytes` (0 to 16) to shared memory and zero-fills the rest of the 16; reads nothing else.
+// Copies 16 bytes to shared memory, or zeros: `bytes` is 16 or 0. It may be any number between, but
+// compute-sanitizer then reports a read of 16.
 __device__ __forceinline__ void copy_async(uint32_t shared, const void* global, int bytes) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;\n" ::"r"(shared),
                "l"(global), "r"(bytes)
