@@ -141,6 +141,7 @@ PYBIND11_MODULE(_catalogue, module) {
       .def_readonly("shared_memory", &InstanceDescription::shared_memory)
       .def_readonly("unit_roundoff", &InstanceDescription::unit_roundoff)
       .def_readonly("chain", &InstanceDescription::chain)
+      .def_readonly("spacing", &InstanceDescription::spacing)
       .def_readonly("summation", &InstanceDescription::summation)
       .def_property_readonly("resources", &fusedops::resources)
       .def("why_not", &fusedops::why_not, py::kw_only(), py::arg("m"), py::arg("n"), py::arg("k"),

@@ -23,7 +23,7 @@ struct InstanceDescription {
   int min_capability, max_capability;
   int tile_m, tile_n, tile_k;
   int stages, threads, shared_memory;
-  double unit_roundoff, chain;
+  double unit_roundoff, chain, spacing;
   std::string summation;
   std::vector<InstanceResources> resources;
   std::function<std::vector<std::string>(const Problem&)> why_not;

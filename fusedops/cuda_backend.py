@@ -62,7 +62,7 @@ def _catalogue() -> Sequence[Any]:
 def _accumulation(instances: Sequence[Any], problem: Problem) -> Accumulation:
     """That of the instances of the problem's dtype; they agree."""
     same = [each for each in instances if each.dtype == dtype_name(problem.dtype)] or instances
-    return Accumulation(same[0].unit_roundoff, same[0].chain)
+    return Accumulation(same[0].unit_roundoff, same[0].chain, same[0].spacing)
 
 
 def _reasons(instance: Any, problem: Problem) -> tuple[str, ...]:

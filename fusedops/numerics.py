@@ -19,6 +19,7 @@ TF32_ROUNDOFF = 2.0**-11
 TENSOR_CORE_CHAIN = 1 / 8
 
 _EPILOGUE_ROUNDINGS = 8
+_TENSOR_CORE_STEP = 16  # products added at once, and rounded once
 
 
 def unit_roundoff(dtype: torch.dtype) -> float:
@@ -52,7 +53,9 @@ def error_bound(
 
     where tiny is the epilogue's own roundings, 8 u_acc32 |s| sigmoid(z) (they do not shrink with
     the operands), and the smallest subnormal of the result's dtype. A float64 result is compared
-    with an oracle that rounds as it does, so there tiny counts both: 16 roundings of float64.
+    with an oracle that rounds as it does, so there tiny counts both: 16 roundings of float64. Where
+    sums may be subnormal (``Accumulation.spacing``), half a spacing for each 16 products comes on
+    top, inside the same parentheses as the sum.
     """
     return expected_and_bound(x, weight, bias, scale, accumulation, dtype=dtype)[1]
 
@@ -76,6 +79,7 @@ def expected_and_bound(
     expected = z + scale * sigmoid
     magnitude = F.linear(x.abs(), weight.abs(), None if bias is None else bias.abs())
     growth = 4 * math.sqrt(k + 2) + accumulation.chain * k
+    underflow = math.ceil(k / _TENSOR_CORE_STEP) * accumulation.spacing / 2
     roundings = FP32_ROUNDOFF if dtype != torch.float64 else 2 * FP64_ROUNDOFF
     tiny = (
         _EPILOGUE_ROUNDINGS * roundings * abs(scale) * sigmoid
@@ -83,7 +87,7 @@ def expected_and_bound(
     )
     bound = (
         unit_roundoff(dtype) * expected.abs()
-        + (1 + abs(scale) / 4) * growth * accumulation.unit_roundoff * magnitude
+        + (1 + abs(scale) / 4) * (growth * accumulation.unit_roundoff * magnitude + underflow)
         + tiny
     )
     return expected, bound

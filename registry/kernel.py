@@ -20,10 +20,13 @@ class Accumulation:
 
     ``unit_roundoff`` is that of the accumulator's arithmetic; ``chain`` is the part of it that a
     chain of truncating tensor-core products loses per term of the sum on data of one sign.
+    ``spacing`` is the distance between its subnormal numbers, where sums of 16-bit operands can be as
+    small: 2^-24 in float16, 0 elsewhere.
     """
 
     unit_roundoff: float
     chain: float = 0.0
+    spacing: float = 0.0
 
 
 def _unknown_order(problem: Problem, config: Any) -> str | None:

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(
     reason="the CUDA C++ backend was not built: nothing to check",
 )
 ON_ADA = 99 << 10
+FP16_ACCUMULATION = "cuda.sm80_fp16_accumulation"
 
 
 def instances():
@@ -32,7 +33,9 @@ def test_every_kernel_comes_in_both_half_types():
     kernels = {(each.kernel, each.dtype) for each in instances()}
     names = {name for name, _ in kernels}
     assert "cuda.sm80_multistage" in names
-    assert kernels == {(name, dtype) for name in names for dtype in ("float16", "bfloat16")}
+    both = names - {FP16_ACCUMULATION}
+    expected = {(name, dtype) for name in both for dtype in ("float16", "bfloat16")}
+    assert kernels == expected | {(FP16_ACCUMULATION, "float16")}
 
 
 @pytest.mark.parametrize("instance", instances(), ids=lambda each: f"{each.kernel}:{each.label}")
@@ -73,3 +76,42 @@ def test_labels_are_unique():
     labels = [(each.kernel, each.label) for each in instances()]
     assert len(set(labels)) == len(labels)
     assert [each.index for each in instances()] == list(range(len(labels)))
+
+
+def on_ada():
+    """Each instance that an RTX 4090 can run, with what ptxas says of it there."""
+    return [
+        pytest.param(instance, resources, id=f"{instance.kernel}:{instance.label}")
+        for instance in instances()
+        if instance.min_capability <= 89 <= instance.max_capability
+        for resources in instance.resources
+        if resources["arch"] == "sm_89"
+    ]
+
+
+@pytest.mark.parametrize(("instance", "resources"), on_ada())
+def test_ada(instance, resources):
+    assert resources["spill_bytes"] == 0
+    assert instance.shared_memory + resources["static_shared"] <= ON_ADA
+    assert resources["limiter"] != "unknown"
+    resident = resources["occupancy_blocks"]
+    assert resident >= 1
+    assert resources["occupancy_warps"] == resident * instance.threads // 32
+    assert resident * (instance.shared_memory + (1 << 10)) <= 100 << 10  # 1 KiB a block is reserved
+    assert resident * instance.threads * resources["registers"] <= 64 << 10
+
+
+def test_float16_sums_only_where_the_user_allows_them():
+    found = [each for each in instances() if each.kernel == FP16_ACCUMULATION]
+    assert found
+    for instance in found:
+        assert instance.why_not(**problem(instance)) == []
+        (reason,) = instance.why_not(**problem(instance, allow_fp16_accumulation=False))
+        assert "allow_fp16_accumulation" in reason
+        assert instance.unit_roundoff > 2**-24 and instance.spacing == 2**-24
+    assert {each.spacing for each in instances() if each.kernel != FP16_ACCUMULATION} == {0.0}
+
+
+def test_one_order_of_summation_for_each_sm80_kernel():
+    for name in ("cuda.sm80_multistage", FP16_ACCUMULATION):
+        assert len({each.summation for each in instances() if each.kernel == name}) == 1

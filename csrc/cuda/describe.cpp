@@ -33,6 +33,7 @@ InstanceDescription describe(const Instance& instance, int index) {
           instance.shared_memory,
           instance.accumulation.unit_roundoff,
           instance.accumulation.chain,
+          instance.accumulation.spacing,
           instance.summation,
           resources_of(instance),
           [&instance](const Problem& problem) { return instance.why_not(instance, problem); }};

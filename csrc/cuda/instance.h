@@ -26,9 +26,11 @@ struct GemmArgs {
 struct Accumulation {
   double unit_roundoff;
   double chain;  // what tensor-core truncation loses per term, in unit roundoffs
+  double spacing = 0;  // between the accumulator's subnormal numbers, where operands reach them
 };
 
 inline constexpr Accumulation kTensorCoreChain{0x1p-24, 1.0 / 8};  // 16-bit products, fp32 sums
+inline constexpr Accumulation kPromotedFloat16Chain{0x1p-13, 0, 0x1p-24};  // float16 chains of 64
 
 // One compiled kernel: one name, one tile, one dtype.
 struct Instance {

@@ -5,11 +5,14 @@ namespace fusedops {
 namespace sm80 {
 std::vector<Instance> fp16_instances();
 std::vector<Instance> bf16_instances();
+std::vector<Instance> fp16_accumulation_instances();
 }  // namespace sm80
 
 std::vector<Instance> sm80_instances() {
   std::vector<Instance> all = sm80::fp16_instances();
-  for (const Instance& instance : sm80::bf16_instances()) all.push_back(instance);
+  for (const auto& family : {sm80::bf16_instances(), sm80::fp16_accumulation_instances()}) {
+    all.insert(all.end(), family.begin(), family.end());
+  }
   return all;
 }
 

@@ -1,16 +1,13 @@
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cutlass/numeric_types.h>
-
-#include <cstdint>
-#include <cute/tensor.hpp>
-
 #include "cuda/bias.cuh"
+#include "cuda/sm80_operand.cuh"
+#include "cuda/sm80_primitives.cuh"
+#include "cuda/sm80_sums.cuh"
 
 // A GEMM on mma.sync: cp.async fills a ring of swizzled shared-memory stages, ldmatrix feeds the
-// tensor cores one K step ahead, and the epilogue leaves through shared memory in 16-byte stores.
+// tensor cores one step of 16 along K ahead, and results leave through shared memory in 16-byte
+// stores. Whatever the tile, a result is one chain over K in steps of 16.
 
 namespace fusedops::sm80 {
 
@@ -29,142 +26,28 @@ struct Params {
   Epilogue epilogue;
 };
 
-template <class Element_, int TileM_, int TileN_, int TileK_, int Stages_, int WarpsM_, int WarpsN_>
+template <class Element_, class Sums_, int TileM_, int TileN_, int TileK_, int Stages_, int WarpsM_,
+          int WarpsN_>
 struct TileConfig {
   using Element = Element_;
+  using Sums = Sums_;
   static constexpr int kTileM = TileM_, kTileN = TileN_, kTileK = TileK_;
   static constexpr int kStages = Stages_;
   static constexpr int kWarpsM = WarpsM_, kWarpsN = WarpsN_;
   static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
-  static constexpr int kVector = 16 / sizeof(Element);
+  static constexpr int kWarpM = kTileM / kWarpsM, kWarpN = kTileN / kWarpsN;
 
-  using Atom =
-      cute::conditional_t<cute::is_same_v<Element, cutlass::half_t>,
-                          cute::SM80_16x8x16_F32F16F16F32_TN, cute::SM80_16x8x16_F32BF16BF16F32_TN>;
-  // 16 columns a warp, so that one ldmatrix.x4 serves two atoms of B.
-  using TiledMma =
-      cute::TiledMMA<cute::MMA_Atom<Atom>,
-                     cute::Layout<cute::Shape<cute::Int<kWarpsM>, cute::Int<kWarpsN>, cute::_1>>,
-                     cute::Tile<cute::Int<16 * kWarpsM>, cute::Int<16 * kWarpsN>, cute::_16>>;
+  static constexpr int kVectors = kTileK / kVectorElements;  // in a row of a stage
+  static constexpr int kRowBytes = kVectors * kVectorBytes;
+  static constexpr int kStageBytes = (kTileM + kTileN) * kRowBytes;
+  static constexpr int kStagingBytes = 16 * kWarpN * 2;  // rows of results on their way out
+  static constexpr int kSharedMemory = kStages * kStageBytes + kTileN * int(sizeof(float));
 
-  // Rows of 64 or 128 bytes whose 16-byte vectors are permuted: eight rows of one column of vectors
-  // lie in distinct banks.
-  template <int Columns>
-  using SwizzledRows = cute::conditional_t<
-      Columns % 64 == 0,
-      decltype(cute::composition(
-          cute::Swizzle<3, 3, 3>{},
-          cute::Layout<cute::Shape<cute::_8, cute::_64>, cute::Stride<cute::_64, cute::_1>>{})),
-      decltype(cute::composition(
-          cute::Swizzle<2, 3, 3>{},
-          cute::Layout<cute::Shape<cute::_8, cute::_32>, cute::Stride<cute::_32, cute::_1>>{}))>;
-
-  template <int Rows>
-  using StagesOf = decltype(cute::tile_to_shape(
-      SwizzledRows<kTileK>{},
-      cute::Shape<cute::Int<Rows>, cute::Int<kTileK>, cute::Int<kStages>>{}));
-  using LayoutA = StagesOf<kTileM>;
-  using LayoutB = StagesOf<kTileN>;
-  using LayoutOut = decltype(cute::tile_to_shape(
-      SwizzledRows<kTileN>{}, cute::Shape<cute::Int<kTileM>, cute::Int<kTileN>>{}));
-
-  // One 16-byte vector a thread, neighbours along a row.
-  using VectorThreads =
-      cute::Layout<cute::Shape<cute::Int<kThreads * kVector / kTileK>, cute::Int<kTileK / kVector>>,
-                   cute::Stride<cute::Int<kTileK / kVector>, cute::_1>>;
-  using LoadCopy = decltype(cute::make_tiled_copy(
-      cute::Copy_Atom<cute::UniversalCopy<cute::uint128_t>, Element>{}, VectorThreads{},
-      cute::Layout<cute::Shape<cute::_1, cute::Int<kVector>>>{}));
-  using FragmentCopy = cute::Copy_Atom<cute::SM75_U32x4_LDSM_N, Element>;
-
-  static constexpr int kElementsA = cute::cosize_v<LayoutA>;
-  static constexpr int kElementsB = cute::cosize_v<LayoutB>;
-  static constexpr int kSharedMemory = (kElementsA + kElementsB) * int(sizeof(Element));
-
-  static_assert(kStages >= 3 && kTileK % 32 == 0 && kTileN % 32 == 0);
-  static_assert(kTileM % (16 * kWarpsM) == 0 && kTileN % (16 * kWarpsN) == 0);
-  static_assert(kThreads % (kTileK / kVector) == 0);
-  static_assert(cute::cosize_v<LayoutOut> <= kElementsA + kElementsB,
-                "the output tile reuses the stages");
+  static_assert(kStages >= 3 && kTileK % 32 == 0);
+  static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0, "one ldmatrix serves two atoms of weight");
+  static_assert(kThreads / 32 * 2 * kStagingBytes <= kStages * kStageBytes,
+                "the results reuse the stages");
   static_assert(kSharedMemory <= 99 * 1024, "what one block may hold on sm_86 and sm_89");
-};
-
-// Copies `bytes` (0 to 16) to shared memory and zero-fills the rest of the vector.
-__device__ __forceinline__ void copy_vector_async(void* shared, const void* global, int bytes) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;\n" ::"r"(
-                   cute::cast_smem_ptr_to_uint(shared)),
-               "l"(global), "r"(bytes)
-               : "memory");
-}
-
-__device__ __forceinline__ uint32_t pack(float low, float high, cutlass::half_t) {
-  const __half2 pair = __floats2half2_rn(low, high);
-  return reinterpret_cast<const uint32_t&>(pair);
-}
-
-__device__ __forceinline__ uint32_t pack(float low, float high, cutlass::bfloat16_t) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return reinterpret_cast<const uint32_t&>(pair);
-}
-
-// This thread's vectors of one operand's tile, moved K tile by K tile into its stages.
-template <class Config, int Rows, class Stages>
-struct TileLoader {
-  using Element = typename Config::Element;
-  static constexpr int kRowStep = Config::kThreads * Config::kVector / Config::kTileK;
-  static constexpr int kVectors = Rows / kRowStep;
-  static_assert(Rows % kRowStep == 0 && kVectors <= 32);
-
-  Stages stages;  // (vector, row, column = 1, stage)
-  const Element* sources[kVectors];
-  uint32_t inside = 0;  // one bit a vector: its row exists
-  int column;
-
-  __device__ __forceinline__ TileLoader(Stages const& stages, int thread, const void* operand,
-                                        int64_t stride, int64_t first_row, int64_t rows)
-      : stages(stages) {
-    CUTE_STATIC_ASSERT_V(cute::size<1>(stages) == cute::Int<kVectors>{});
-    CUTE_STATIC_ASSERT_V(cute::size<2>(stages) == cute::_1{});
-    column = thread % (Config::kTileK / Config::kVector) * Config::kVector;
-    const int row = thread / (Config::kTileK / Config::kVector);
-    CUTE_UNROLL
-    for (int i = 0; i < kVectors; ++i) {
-      int64_t source_row = first_row + row + i * kRowStep;
-      if (source_row < rows) {
-        inside |= 1u << i;
-      } else {
-        source_row = rows - 1;
-      }
-      sources[i] = static_cast<const Element*>(operand) + source_row * stride + column;
-    }
-  }
-
-  __device__ __forceinline__ void load(int stage, int64_t k) {
-    CUTE_UNROLL
-    for (int i = 0; i < kVectors; ++i) {
-      copy_vector_async(&stages(0, i, 0, stage), sources[i] + k, inside >> i & 1 ? 16 : 0);
-    }
-  }
-
-  // The K tile that may reach past the end of the rows. A partial vector goes through registers, so
-  // that nothing outside the operand is addressed.
-  __device__ __forceinline__ void load_last(int stage, int64_t k, int remaining) {
-    const int elements = min(max(remaining - column, 0), Config::kVector);
-    CUTE_UNROLL
-    for (int i = 0; i < kVectors; ++i) {
-      const bool row_exists = inside >> i & 1;
-      if (elements == Config::kVector) {
-        copy_vector_async(&stages(0, i, 0, stage), sources[i] + k, row_exists ? 16 : 0);
-      } else {
-        alignas(16) Element vector[Config::kVector];
-        CUTE_UNROLL
-        for (int j = 0; j < Config::kVector; ++j) {
-          vector[j] = row_exists && j < elements ? sources[i][k + j] : Element(0);
-        }
-        *reinterpret_cast<uint4*>(&stages(0, i, 0, stage)) = reinterpret_cast<uint4&>(vector);
-      }
-    }
-  }
 };
 
 struct TileCoordinate {
@@ -181,161 +64,210 @@ __device__ __forceinline__ TileCoordinate grouped_tile(int block, int tiles_m, i
   return {first_m + within % rows, within / rows};
 }
 
-template <class Config, class OutTile>
-__device__ __forceinline__ void store_vectors(OutTile const& tile, typename Config::Element* out,
-                                              int64_t stride, int rows, int columns) {
-  constexpr int kVectorsPerRow = Config::kTileN / Config::kVector;
-  CUTE_UNROLL
-  for (int i = threadIdx.x; i < Config::kTileM * kVectorsPerRow; i += Config::kThreads) {
-    const int row = i / kVectorsPerRow;
-    const int column = i % kVectorsPerRow * Config::kVector;
-    if (row < rows && column < columns) {
-      *reinterpret_cast<uint4*>(out + row * stride + column) =
-          *reinterpret_cast<const uint4*>(&tile(row, column));
+// One step of 16 along K of a warp's operands, as mma.sync wants them.
+template <class Config>
+struct Fragments {
+  static constexpr int kAtomsM = Config::kWarpM / 16, kAtomsN = Config::kWarpN / 8;
+  uint32_t x[kAtomsM][4];
+  uint32_t weight[kAtomsN / 2][4];
+
+  // The addresses are this lane's in the warp's first row and the stage's first step.
+  __device__ __forceinline__ void load(uint32_t x_address, uint32_t weight_address, int step) {
+    const int vector_bits = step * 2 * kVectorBytes;  // XOR, as the swizzle is
+#pragma unroll
+    for (int i = 0; i < kAtomsM; ++i) {
+      load_matrices(x[i], (x_address ^ vector_bits) + i * 16 * Config::kRowBytes);
+    }
+#pragma unroll
+    for (int j = 0; j < kAtomsN / 2; ++j) {
+      load_matrices(weight[j], (weight_address ^ vector_bits) + j * 16 * Config::kRowBytes);
+    }
+  }
+
+  // Back and forth along N, so that neighbouring instructions share an operand.
+  template <class Sums>
+  __device__ __forceinline__ void multiply_into(Sums& sums) const {
+#pragma unroll
+    for (int i = 0; i < kAtomsM; ++i) {
+#pragma unroll
+      for (int along = 0; along < kAtomsN; ++along) {
+        const int j = i % 2 ? kAtomsN - 1 - along : along;
+        const uint32_t(&pair)[4] = weight[j / 2];
+        sums.multiply(i, j, x[i], pair[j % 2 * 2], pair[j % 2 * 2 + 1],
+                      typename Config::Element{});
+      }
+    }
+  }
+};
+
+// A warp turns its sums into results and stores them, 16 rows at a time through its own piece of
+// shared memory: no warp waits for another, and stores overlap the next rows' arithmetic.
+template <class Config, class Epilogue, class Sums>
+__device__ __forceinline__ void store_results(const Params<Epilogue>& params, const Sums& sums,
+                                              unsigned char* staging, const float* warp_bias,
+                                              int64_t first_row, int64_t first_column) {
+  using Element = typename Config::Element;
+  constexpr int kVectors = Config::kWarpN / kVectorElements;
+  const int lane = threadIdx.x % 32;
+  Element* const out = static_cast<Element*>(params.out) + first_row * params.n + first_column;
+  const int rows = int(min(params.m - first_row, int64_t(Config::kWarpM)));
+  const int columns = int(min(params.n - first_column, int64_t(Config::kWarpN)));
+
+#pragma unroll
+  for (int i = 0; i < Config::kWarpM / 16; ++i) {
+    unsigned char* const buffer = staging + i % 2 * Config::kStagingBytes;
+#pragma unroll
+    for (int j = 0; j < kVectors; ++j) {
+      const float2 bias = *reinterpret_cast<const float2*>(warp_bias + j * 8 + lane % 4 * 2);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {  // rows r and r + 8 of an atom
+        const float y0 = params.epilogue(sums.sums[i][j][2 * half], bias.x);
+        const float y1 = params.epilogue(sums.sums[i][j][2 * half + 1], bias.y);
+        *reinterpret_cast<uint32_t*>(buffer + swizzled<kVectors>(half * 8 + lane / 4, j) +
+                                     lane % 4 * 4) = pack(y0, y1, Element{});
+      }
+    }
+    __syncwarp();
+    if (params.vector_stores) {
+#pragma unroll
+      for (int vector = lane; vector < 16 * kVectors; vector += 32) {
+        const int row = vector / kVectors, column = vector % kVectors;
+        if (i * 16 + row < rows && column * kVectorElements < columns) {
+          *reinterpret_cast<uint4*>(out + (i * 16 + row) * params.n + column * kVectorElements) =
+              *reinterpret_cast<const uint4*>(buffer + swizzled<kVectors>(row, column));
+        }
+      }
+    } else {
+#pragma unroll 1
+      for (int element = lane; element < 16 * Config::kWarpN; element += 32) {
+        const int row = element / Config::kWarpN, column = element % Config::kWarpN;
+        if (i * 16 + row < rows && column < columns) {
+          out[(i * 16 + row) * params.n + column] = reinterpret_cast<const Element*>(
+              buffer + swizzled<kVectors>(row, column / kVectorElements))[column % kVectorElements];
+        }
+      }
     }
   }
 }
 
-template <class Config, class OutTile>
-__device__ __forceinline__ void store_elements(OutTile const& tile, typename Config::Element* out,
-                                               int64_t stride, int rows, int columns) {
-  CUTE_NO_UNROLL
-  for (int i = threadIdx.x; i < Config::kTileM * Config::kTileN; i += Config::kThreads) {
-    const int row = i / Config::kTileN;
-    const int column = i % Config::kTileN;
-    if (row < rows && column < columns) out[row * stride + column] = tile(row, column);
+// cp.async brings whole vectors. What a row holds beyond its last whole one is copied here, element
+// by element, once the row's last tile has arrived with zeros there.
+template <class Config, class Epilogue>
+__device__ __forceinline__ void complete_rows(const Params<Epilogue>& params, unsigned char* stage,
+                                           int64_t first_m, int64_t first_n) {
+  using Element = typename Config::Element;
+  const int elements = int(params.k % kVectorElements);
+  const int64_t k = params.k - elements;
+  const int vector = int(k % Config::kTileK) / kVectorElements;
+  for (int row = threadIdx.x; row < Config::kTileM + Config::kTileN; row += Config::kThreads) {
+    const int64_t x_row = min(first_m + row, params.m - 1);
+    const int64_t weight_row = min(first_n + row - Config::kTileM, params.n - 1);
+    const Element* const source =
+        row < Config::kTileM
+            ? static_cast<const Element*>(params.x) + x_row * params.x_stride + k
+            : static_cast<const Element*>(params.weight) + weight_row * params.weight_stride + k;
+    auto* const vector_begin =
+        reinterpret_cast<Element*>(stage + swizzled<Config::kVectors>(row, vector));
+    for (int i = 0; i < elements; ++i) vector_begin[i] = source[i];
   }
+  __syncthreads();
 }
 
 template <class Config, class Epilogue>
 __device__ __forceinline__ void multistage(const Params<Epilogue>& params) {
-  using namespace cute;
   using Element = typename Config::Element;
-  constexpr int kStages = Config::kStages;
+  constexpr int kStages = Config::kStages, kStageBytes = Config::kStageBytes;
+  constexpr int kLastStage = (kStages - 1) * kStageBytes;
+  constexpr int kSteps = Config::kTileK / 16;
+  constexpr int kAtomsM = Fragments<Config>::kAtomsM, kAtomsN = Fragments<Config>::kAtomsN;
+  constexpr int kPromotionTiles = Config::Sums::kPromotionK / Config::kTileK;
+  static_assert(kPromotionTiles * Config::kTileK == Config::Sums::kPromotionK);
 
-  extern __shared__ __align__(128) unsigned char shared_memory[];
-  Element* const shared = reinterpret_cast<Element*>(shared_memory);
-  Tensor sA = make_tensor(make_smem_ptr(shared), typename Config::LayoutA{});
-  Tensor sB = make_tensor(make_smem_ptr(shared + Config::kElementsA), typename Config::LayoutB{});
+  extern __shared__ __align__(1024) unsigned char shared[];
+  float* const shared_bias = reinterpret_cast<float*>(shared + kStages * kStageBytes);
+  const uint32_t x_stages = shared_address(shared);
+  const uint32_t weight_stages = x_stages + Config::kTileM * Config::kRowBytes;
 
-  const int thread = threadIdx.x;
+  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+  const int warp_m = warp % Config::kWarpsM * Config::kWarpM;
+  const int warp_n = warp / Config::kWarpsM * Config::kWarpN;
   const TileCoordinate tile =
       grouped_tile(blockIdx.x, params.tiles_m, params.tiles_n, params.group_m);
   const int64_t first_m = int64_t(tile.m) * Config::kTileM;
   const int64_t first_n = int64_t(tile.n) * Config::kTileN;
 
-  auto load_slice = typename Config::LoadCopy{}.get_thread_slice(thread);
-  Tensor tAsA = load_slice.partition_D(sA);
-  Tensor tBsB = load_slice.partition_D(sB);
-  TileLoader<Config, Config::kTileM, decltype(tAsA)> loader_a(tAsA, thread, params.x,
-                                                              params.x_stride, first_m, params.m);
-  TileLoader<Config, Config::kTileN, decltype(tBsB)> loader_b(
-      tBsB, thread, params.weight, params.weight_stride, first_n, params.n);
+  OperandLoader<Config, Config::kTileM> x(x_stages, params.x, params.x_stride, first_m, params.m);
+  OperandLoader<Config, Config::kTileN> weight(weight_stages, params.weight, params.weight_stride,
+                                               first_n, params.n);
+  // What is left along K at this thread's column of vectors. Copies go on past the end, of zeros, so
+  // that their groups can be counted.
+  int64_t elements_left = params.k - thread % Config::kVectors * kVectorElements;
+  auto load_next_tile = [&](uint32_t stage) {
+    const int bytes = elements_left >= kVectorElements ? kVectorBytes : 0;
+    x.load_next(stage, bytes);
+    weight.load_next(stage, bytes);
+    commit_copies();
+    elements_left -= Config::kTileK;
+  };
 
+#pragma unroll
+  for (int t = 0; t < kStages - 1; ++t) load_next_tile(t * kStageBytes);
+  const Bias<Element> bias{params.bias, params.bias_kind};
+  for (int i = thread; i < Config::kTileN; i += Config::kThreads) {
+    shared_bias[i] = first_n + i < params.n ? bias[first_n + i] : 0.0f;
+  }
+
+  // ldmatrix takes its four matrices' rows from lanes 0-7, 8-15, 16-23 and 24-31: for x the two
+  // halves of 16 rows, then of 16 columns; for weight first the columns, then the rows.
+  const uint32_t lane_x =
+      x_stages + swizzled<Config::kVectors>(warp_m + lane % 16, lane / 16);
+  const uint32_t lane_weight =
+      weight_stages +
+      swizzled<Config::kVectors>(warp_n + lane / 16 * 8 + lane % 8, lane / 8 % 2);
+
+  typename Config::Sums::template Warp<kAtomsM, kAtomsN> sums;
+  Fragments<Config> fragments[2];
+  uint32_t read_stage = 0, write_stage = kLastStage;
   const int k_tiles = int((params.k + Config::kTileK - 1) / Config::kTileK);
+  const int ragged_tile = params.k % kVectorElements ? k_tiles - 1 : -1;
+  auto wait_for_tile = [&](int t) {
+    wait_copies<kStages - 2>();
+    __syncthreads();
+    if (t == ragged_tile) complete_rows<Config>(params, shared + read_stage, first_m, first_n);
+  };
+  wait_for_tile(0);
+  fragments[0].load(lane_x, lane_weight, 0);
 
-  // The possibly partial tile comes first: the loop then only sees whole ones, tile t at column
-  // (t - 1) * kTileK.
-  {
-    const int64_t k = int64_t(k_tiles - 1) * Config::kTileK;
-    loader_a.load_last(0, k, int(params.k - k));
-    loader_b.load_last(0, k, int(params.k - k));
-    cp_async_fence();
-  }
-  CUTE_UNROLL
-  for (int t = 1; t < kStages - 1; ++t) {
-    if (t < k_tiles) {
-      loader_a.load(t, int64_t(t - 1) * Config::kTileK);
-      loader_b.load(t, int64_t(t - 1) * Config::kTileK);
-    }
-    cp_async_fence();
-  }
-
-  typename Config::TiledMma mma;
-  auto mma_slice = mma.get_thread_slice(thread);
-  Tensor tCrA = mma_slice.partition_fragment_A(sA(_, _, 0));
-  Tensor tCrB = mma_slice.partition_fragment_B(sB(_, _, 0));
-  Tensor accumulators =
-      partition_fragment_C(mma, Shape<Int<Config::kTileM>, Int<Config::kTileN>>{});
-  clear(accumulators);
-
-  auto fragment_copy_a = make_tiled_copy_A(typename Config::FragmentCopy{}, mma);
-  auto fragment_copy_b = make_tiled_copy_B(typename Config::FragmentCopy{}, mma);
-  auto fragment_slice_a = fragment_copy_a.get_thread_slice(thread);
-  auto fragment_slice_b = fragment_copy_b.get_thread_slice(thread);
-  Tensor tXsA = fragment_slice_a.partition_S(sA);
-  Tensor tXsB = fragment_slice_b.partition_S(sB);
-  Tensor tXrA = fragment_slice_a.retile_D(tCrA);
-  Tensor tXrB = fragment_slice_b.retile_D(tCrB);
-  constexpr int kSteps = size<2>(tCrA);
-  static_assert(kSteps >= 2);
-
-  int read_stage = 0;
-  int write_stage = kStages - 1;
-  cp_async_wait<kStages - 2>();
-  __syncthreads();
-  copy(fragment_copy_a, tXsA(_, _, Int<0>{}, read_stage), tXrA(_, _, Int<0>{}));
-  copy(fragment_copy_b, tXsB(_, _, Int<0>{}, read_stage), tXrB(_, _, Int<0>{}));
-
-  CUTE_NO_UNROLL
+  int until_promotion = kPromotionTiles;
+#pragma unroll 1
   for (int t = 0; t < k_tiles; ++t) {
-    for_each(make_int_sequence<kSteps>{}, [&](auto step) {
-      constexpr int kNext = (decltype(step)::value + 1) % kSteps;
-      if constexpr (kNext == 0) {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const int next = (step + 1) % kSteps;
+      if (next == 0) {
         // Every fragment of this stage is in registers; the next stage must have arrived. Past the
         // barrier this stage belongs to the loader.
-        read_stage = read_stage + 1 == kStages ? 0 : read_stage + 1;
-        cp_async_wait<kStages - 2>();
-        __syncthreads();
+        read_stage = read_stage == kLastStage ? 0 : read_stage + kStageBytes;
+        wait_for_tile(t + 1);
       }
-      copy(fragment_copy_a, tXsA(_, _, Int<kNext>{}, read_stage), tXrA(_, _, Int<kNext>{}));
-      copy(fragment_copy_b, tXsB(_, _, Int<kNext>{}, read_stage), tXrB(_, _, Int<kNext>{}));
-      if constexpr (decltype(step)::value == 0) {
-        const int loading = t + kStages - 1;
-        if (loading < k_tiles) {
-          loader_a.load(write_stage, int64_t(loading - 1) * Config::kTileK);
-          loader_b.load(write_stage, int64_t(loading - 1) * Config::kTileK);
-        }
-        cp_async_fence();
-        write_stage = write_stage + 1 == kStages ? 0 : write_stage + 1;
+      fragments[next % 2].load(lane_x + read_stage, lane_weight + read_stage, next);
+      if (step == 0) {
+        load_next_tile(write_stage);
+        write_stage = write_stage == kLastStage ? 0 : write_stage + kStageBytes;
       }
-      gemm(mma, tCrA(_, _, step), tCrB(_, _, step), accumulators);
-    });
-  }
-
-  cp_async_wait<0>();
-  __syncthreads();
-
-  Tensor sOut = make_tensor(make_smem_ptr(shared), typename Config::LayoutOut{});
-  Tensor tCsOut = mma_slice.partition_C(sOut);
-  Tensor coordinates = mma_slice.partition_C(
-      make_identity_tensor(Shape<Int<Config::kTileM>, Int<Config::kTileN>>{}));
-  const Bias<Element> bias{params.bias, params.bias_kind};
-  CUTE_UNROLL
-  for (int j = 0; j < size<2>(accumulators); ++j) {
-    const int64_t column = first_n + get<1>(coordinates(0, 0, j));
-    const float bias0 = column < params.n ? bias[column] : 0.0f;
-    const float bias1 = column + 1 < params.n ? bias[column + 1] : 0.0f;
-    CUTE_UNROLL
-    for (int i = 0; i < size<1>(accumulators); ++i) {
-      CUTE_UNROLL
-      for (int half = 0; half < 2; ++half) {  // rows r and r + 8 of an atom
-        const float y0 = params.epilogue(accumulators(make_coord(0, half), i, j), bias0);
-        const float y1 = params.epilogue(accumulators(make_coord(1, half), i, j), bias1);
-        *reinterpret_cast<uint32_t*>(&tCsOut(make_coord(0, half), i, j)) = pack(y0, y1, Element{});
-      }
+      fragments[step % 2].multiply_into(sums);
+    }
+    if (kPromotionTiles > 0 && --until_promotion == 0) {
+      sums.promote();
+      until_promotion = kPromotionTiles;
     }
   }
-  __syncthreads();
+  sums.promote();
 
-  Element* const out = static_cast<Element*>(params.out) + first_m * params.n + first_n;
-  const int rows = int(min(params.m - first_m, int64_t(Config::kTileM)));
-  const int columns = int(min(params.n - first_n, int64_t(Config::kTileN)));
-  if (params.vector_stores) {
-    store_vectors<Config>(sOut, out, params.n, rows, columns);
-  } else {
-    store_elements<Config>(sOut, out, params.n, rows, columns);
-  }
+  wait_copies<0>();
+  __syncthreads();
+  store_results<Config>(params, sums, shared + warp * 2 * Config::kStagingBytes,
+                        shared_bias + warp_n, first_m + warp_m, first_n + warp_n);
 }
 
 }  // namespace fusedops::sm80

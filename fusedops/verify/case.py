@@ -24,6 +24,7 @@ class Case:
     Offsets move an operand away from an aligned address, in elements. ``batch`` gives x its leading
     dimensions: 0 for (m, k), b for (b, m / b, k), -1 for (k,), which needs m = 1. ``data`` is drawn
     from ``seed``; ``specials`` such as "nan@x" are then put at places drawn from it as well.
+    ``reduced`` sets PyTorch's own switch for the dtype: TF32 for float32, sums in float16 for float16.
     """
 
     m: int
@@ -42,7 +43,7 @@ class Case:
     data: str = "normal"
     magnitude: float = 1.0
     specials: tuple[str, ...] = ()
-    tf32: bool = False
+    reduced: bool = False
     config: int = 0
     seed: int = 0
 
@@ -88,6 +89,10 @@ class Case:
             return None
         return torch.float32 if self.bias == "float32" else self.torch_dtype
 
+    def reduces(self, dtype: str) -> bool:
+        """Whether it sets PyTorch's switch for this dtype."""
+        return self.reduced and self.dtype == dtype
+
     @property
     def rows_of_x(self) -> tuple[int, ...]:
         """x's leading dimensions."""
@@ -109,7 +114,8 @@ class Case:
             x_strides=canonical(strides(self.x, self.m, self.k), self.m, self.k),
             weight_strides=canonical(strides(self.weight, self.n, self.k), self.n, self.k),
             alignment=address & -address,
-            fp32_precision="tf32" if self.tf32 else fp32_precision(),
+            fp32_precision="tf32" if self.reduces("float32") else fp32_precision(),
+            allow_fp16_accumulation=self.reduces("float16"),
             interpreted=triton_interpreter(),
             **device_facts(device),
         )

@@ -84,6 +84,6 @@ def _sizes(wanted: int, plain: int) -> Iterator[int]:
 
 def _plain(device: torch.device) -> Iterator[list[Case]]:
     for dtype in DTYPES:
-        switches = (False, True) if dtype == torch.float32 and device.type == "cuda" else (False,)
-        for tf32 in switches:
-            yield [Case(m, n, k, dtype_name(dtype), tf32=tf32) for m, n, k in _PLAIN_SIZES]
+        switchable = device.type == "cuda" and dtype in (torch.float32, torch.float16)
+        for reduced in (False, True) if switchable else (False,):
+            yield [Case(m, n, k, dtype_name(dtype), reduced=reduced) for m, n, k in _PLAIN_SIZES]

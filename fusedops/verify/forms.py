@@ -26,7 +26,7 @@ class Form:
     """
 
     dtype: str
-    tf32: bool
+    reduced: bool
     bias: str
     x: str
     weight: str
@@ -54,15 +54,15 @@ class Form:
 def forms(
     dtypes: Sequence[tuple[str, bool]], *, of_operator: bool, pooled: bool = False
 ) -> st.SearchStrategy[Form]:
-    """Forms in one of these (dtype, tf32); with any sizes, unless they are for a pool."""
+    """Forms in one of these (dtype, reduced); with any sizes, unless they are for a pool."""
     granularity = st.sampled_from(_GRANULARITIES) if pooled else st.just(ANY_SIZE)
 
     def of_dtype(chosen: tuple[str, bool]) -> st.SearchStrategy[Form]:
-        dtype, tf32 = chosen
+        dtype, reduced = chosen
         return st.builds(
             Form,
             dtype=st.just(dtype),
-            tf32=st.just(tf32),
+            reduced=st.just(reduced),
             bias=st.sampled_from(BIASES[:2] if dtype == "float32" else BIASES),
             x=mostly("contiguous", LAYOUTS if of_operator else KERNEL_LAYOUTS),
             weight=mostly("contiguous", KERNEL_LAYOUTS),

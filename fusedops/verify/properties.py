@@ -117,14 +117,15 @@ def available_backends(device: torch.device) -> tuple[str, ...]:
 
 @contextmanager
 def precision(case: Case) -> Iterator[None]:
-    """PyTorch's own switch for TF32, as the case wants it."""
+    """PyTorch's own switches for TF32 and sums in float16, as the case wants them."""
     matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "tf32" if case.tf32 else "ieee"
+    before = matmul.fp32_precision, matmul.allow_fp16_accumulation
+    matmul.fp32_precision = "tf32" if case.reduces("float32") else "ieee"
+    matmul.allow_fp16_accumulation = case.reduces("float16")
     try:
         yield
     finally:
-        matmul.fp32_precision = before
+        matmul.fp32_precision, matmul.allow_fp16_accumulation = before
 
 
 @contextmanager

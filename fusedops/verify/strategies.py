@@ -68,13 +68,13 @@ def kernel_cases(
     pooling: Pooling | None,
 ) -> st.SearchStrategy[Case]:
     """Cases that the kernel accepts; ``plain`` are ``fit.plain_cases`` of it."""
-    start = {(case.dtype, case.tf32): case for case in plain}
+    start = {(case.dtype, case.reduced): case for case in plain}
     drawn_forms = _forms(list(start), pooling, of_operator=False)
 
     @st.composite
     def draw_fitted(draw: st.DrawFn) -> Case:
         wanted = draw(_cases(limits, drawn_forms, of_operator=False))
-        return fit(kernel, start[wanted.dtype, wanted.tf32], wanted, device)
+        return fit(kernel, start[wanted.dtype, wanted.reduced], wanted, device)
 
     return draw_fitted()
 
@@ -90,7 +90,7 @@ def op_cases(
     ``targets`` are the kernels of the backend asked for, each with a plain case that it takes: half
     of the examples in its dtypes are made to suit one of them.
     """
-    dtypes = [(case.dtype, case.tf32) for _, case in targets]
+    dtypes = [(case.dtype, case.reduced) for _, case in targets]
     everything = [(dtype_name(dtype), False) for dtype in DTYPES]
     drawn_forms = _forms(list(dict.fromkeys(dtypes)) or everything, pooling, of_operator=True)
 
@@ -100,7 +100,7 @@ def op_cases(
         suited = [
             (kernel, plain)
             for kernel, plain in targets
-            if (plain.dtype, plain.tf32) == (case.dtype, case.tf32)
+            if (plain.dtype, plain.reduced) == (case.dtype, case.reduced)
         ]
         if not suited or 0 in (case.m, case.n, case.k) or draw(st.booleans()):
             return case
@@ -148,7 +148,7 @@ def _cases(
         data=data,
         magnitude=draw(_MAGNITUDES),
         specials=draw(_SPECIALS),
-        tf32=form.tf32,
+        reduced=form.reduced,
         config=form.config,
         seed=draw(_SEEDS),
     )
