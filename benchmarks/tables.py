@@ -20,7 +20,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fusedops.bench.candidates import AUTO
+from fusedops.bench.candidates import AUTO, kernel_of
 from fusedops.bench.report import Report, Row, microseconds
 
 ROOT = Path(__file__).parents[1]
@@ -78,9 +78,10 @@ def kernels(path: Path) -> str:
     """Each kernel of ours with its preferred configuration, as times faster than mm."""
     report = Report.read(path)
     ours = [name for name in report.names() if "." in name]
-    head = ["M, N, K", "mm, us", *(f"`{name}`" for name in ours)]
+    head = ["M, N, K", "mm, us", *(f"`{name}`" for name in ours), "auto takes"]
     body = [
         [size(row), microseconds(row.best("mm")), *(ratio(row.ratio("mm", name)) for name in ours)]
+        + [kernel_of(row.chosen) or ABSENT]
         for row in report.rows
     ]
     return markdown(head, body) + paragraph(f"Times as fast as mm. {source(report, path)}")
