@@ -79,11 +79,11 @@ def kernels(path: Path) -> str:
     report = Report.read(path)
     ours = [name for name in report.names() if "." in name]
     head = ["M, N, K", "mm, us", *(f"`{name}`" for name in ours), "auto takes"]
-    body = [
-        [size(row), microseconds(row.best("mm")), *(ratio(row.ratio("mm", name)) for name in ours)]
-        + [kernel_of(row.chosen) or ABSENT]
-        for row in report.rows
-    ]
+    body = []
+    for row in report.rows:
+        speeds = (ratio(row.ratio("mm", name)) for name in ours)
+        chosen = kernel_of(row.chosen) or ABSENT
+        body.append([size(row), microseconds(row.best("mm")), *speeds, chosen])
     return markdown(head, body) + paragraph(f"Times as fast as mm. {source(report, path)}")
 
 
