@@ -1,6 +1,6 @@
 """Build the contest of the mma.sync kernels, run it on this machine's card, keep the result.
 
-    python benchmarks/sm80/run.py --out benchmarks/results/h200_sm80.json
+python benchmarks/sm80/run.py --out benchmarks/results/h200_sm80.json
 """
 
 from __future__ import annotations
@@ -74,9 +74,10 @@ def main() -> None:
     cubins = arguments.build / "triton"
     compile_all(cubins, f"sm_{major}{minor}")
     result = arguments.build / "result.csv"
-    libraries = Path(torch.__file__).parents[1].glob("nvidia/cu*/lib/libcublas.so.*")
-    environment = {"CUBLAS_LIBRARY": str(library) for library in libraries}
-    subprocess.run([program, cubins, result], check=True, env=os.environ | environment)
+    environment = dict(os.environ)
+    for library in Path(torch.__file__).parents[1].glob("nvidia/cu*/lib/libcublas.so.*"):
+        environment["CUBLAS_LIBRARY"] = str(library)
+    subprocess.run([program, cubins, result], check=True, env=environment)
     with result.open() as lines:
         rows = list(csv.reader(lines))
     versions = f"CUDA {torch.version.cuda}, triton {triton.__version__}"

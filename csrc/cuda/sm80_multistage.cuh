@@ -155,6 +155,7 @@ template <class Config, class Epilogue>
 __device__ __forceinline__ void complete_rows(const Params<Epilogue>& params, unsigned char* stage,
                                               int64_t first_m, int64_t first_n) {
   using Element = typename Config::Element;
+  __syncthreads();  // the zeros have been read as the next tile's fragments, to no end
   const int elements = int(params.k % kVectorElements);
   const int64_t k = params.k - elements;
   const int vector = int(k % Config::kTileK) / kVectorElements;
