@@ -11,6 +11,7 @@ ON_CUDA = (
     "cuda.sm90_cooperative",
     "cuda.sm90_pingpong",
     "triton.persistent_tma",
+    "cuda.sm80_fp16_accumulation",
     "cuda.sm80_multistage",
     "triton.tiled",
     "torch.reference",
