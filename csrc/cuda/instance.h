@@ -66,6 +66,7 @@ FUSEDOPS_EXPORT const char* error_string(cudaError_t error);
 FUSEDOPS_EXPORT int multiprocessor_count();
 
 std::vector<Instance> sm80_instances();
+std::vector<Instance> skinny_instances();
 std::vector<Instance> sm90_instances();  // present when FUSEDOPS_SM90 is defined
 
 }  // namespace fusedops
