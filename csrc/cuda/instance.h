@@ -67,6 +67,8 @@ FUSEDOPS_EXPORT int multiprocessor_count();
 
 std::vector<Instance> sm80_instances();
 std::vector<Instance> skinny_instances();
-std::vector<Instance> sm90_instances();  // present when FUSEDOPS_SM90 is defined
+// Present when FUSEDOPS_SM90 is defined.
+std::vector<Instance> sm90_instances();
+std::vector<Instance> sm90_skinny_instances();
 
 }  // namespace fusedops
