@@ -1,5 +1,3 @@
-#include "cuda/simt.cuh"
-
 #include <algorithm>
 #include <atomic>
 #include <limits>
@@ -8,6 +6,7 @@
 #include "cuda/instance.h"
 #include "cuda/predicates.h"
 #include "cuda/shared_memory.h"
+#include "cuda/simt.cuh"
 
 namespace fusedops::simt {
 namespace {
@@ -41,8 +40,7 @@ cudaError_t launch(const GemmArgs& args) {
   constexpr int kGroupM = 8;
   const Problem& problem = args.problem;
   Params<SigmoidResidual> params{};
-  params.x = {static_cast<const float*>(args.x), problem.m, problem.x_stride_m,
-              problem.x_stride_k};
+  params.x = {static_cast<const float*>(args.x), problem.m, problem.x_stride_m, problem.x_stride_k};
   params.weight = {static_cast<const float*>(args.weight), problem.n, problem.w_stride_n,
                    problem.w_stride_k};
   params.k = problem.k;
@@ -65,7 +63,7 @@ Instance instance(const char* label, const char* entry_symbol) {
           /*max_capability=*/kNoMaximum,
           Config::kTileM,
           Config::kTileN,
-          Config::kTileK,
+          kTileK,
           Config::kStages,
           Config::kThreads,
           static_cast<int>(sizeof(SharedStorage<Config>)),
@@ -83,29 +81,23 @@ Instance instance(const char* label, const char* entry_symbol) {
 // One kernel a tile, under a C name: profilers show it and ptxas reports its resources under it.
 #define FUSEDOPS_SIMT_CONFIG(...) fusedops::simt::Config<__VA_ARGS__>
 
-#define FUSEDOPS_SIMT_KERNEL(NAME, ...)                                                      \
-  extern "C" __global__ void __launch_bounds__(FUSEDOPS_SIMT_CONFIG(__VA_ARGS__)::kThreads,  \
+#define FUSEDOPS_SIMT_KERNEL(NAME, ...)                                                         \
+  extern "C" __global__ void __launch_bounds__(FUSEDOPS_SIMT_CONFIG(__VA_ARGS__)::kThreads,     \
                                                FUSEDOPS_SIMT_CONFIG(__VA_ARGS__)::kBlocksPerSM) \
-      gemm_sig_res_simt_##NAME(                                                              \
-          const __grid_constant__ fusedops::simt::Params<fusedops::SigmoidResidual> params) { \
-    fusedops::simt::simt_gemm<FUSEDOPS_SIMT_CONFIG(__VA_ARGS__)>(params);                    \
+      gemm_sig_res_simt_##NAME(                                                                 \
+          const __grid_constant__ fusedops::simt::Params<fusedops::SigmoidResidual> params) {   \
+    fusedops::simt::simt_gemm<FUSEDOPS_SIMT_CONFIG(__VA_ARGS__)>(params);                       \
   }
 
-#define FUSEDOPS_SIMT_INSTANCE(NAME, ...)                                                       \
-  fusedops::simt::instance<FUSEDOPS_SIMT_CONFIG(__VA_ARGS__), &gemm_sig_res_simt_##NAME>(       \
+#define FUSEDOPS_SIMT_INSTANCE(NAME, ...)                                                 \
+  fusedops::simt::instance<FUSEDOPS_SIMT_CONFIG(__VA_ARGS__), &gemm_sig_res_simt_##NAME>( \
       #NAME, "gemm_sig_res_simt_" #NAME),
 
-// APPLY(name, warps_m, warps_n, groups of rows, tile_k, stages, blocks that an SM should hold)
-#define FUSEDOPS_SIMT_TILES(APPLY)      \
-  APPLY(fp32_128x128x8_s4, 4, 2, 2, 8, 4, 2, false)  \
-  APPLY(fp32_128x128x8_s4_i, 4, 2, 2, 8, 4, 2, true)  \
-  APPLY(fp32_128x128x16_s3_i, 4, 2, 2, 16, 3, 2, true)  \
-  APPLY(fp32_256x128x8_s4_i, 4, 2, 4, 8, 4, 1, true)  \
-  APPLY(fp32_256x128x16_s3_i, 4, 2, 4, 16, 3, 1, true)  \
-  APPLY(fp32_128x128x8_s4_16, 2, 2, 4, 8, 4, 2, true)  \
-  APPLY(fp32_128x128x8_s4_16n, 2, 2, 4, 8, 4, 2, false)  \
-  APPLY(fp32_64x128x8_s4_i, 2, 2, 2, 8, 4, 4, true)   \
-  APPLY(fp32_64x64x8_s4_i, 2, 1, 2, 8, 4, 8, true)
+// APPLY(name, warps_m, warps_n, groups of rows a thread, stages, blocks that an SM should hold)
+#define FUSEDOPS_SIMT_TILES(APPLY)        \
+  APPLY(fp32_128x128x8_s4, 2, 2, 4, 4, 2) \
+  APPLY(fp32_64x128x8_s4, 2, 2, 2, 4, 4)  \
+  APPLY(fp32_64x64x8_s4, 2, 1, 2, 4, 8)
 
 FUSEDOPS_SIMT_TILES(FUSEDOPS_SIMT_KERNEL)
 

@@ -5,32 +5,32 @@
 #include "cuda/bias.cuh"
 
 // A GEMM without tensor cores, in IEEE float32, for any strides. cp.async brings single elements,
-// so that shared memory holds the operands with K outermost whatever their layout is; a thread keeps
-// 8 x 8 sums, in two groups of four rows by two groups of four columns.
+// so that shared memory holds the operands with K outermost whatever their layout is. A thread
+// keeps 16 or 8 rows by 8 columns of sums, in groups of four rows by four columns.
 namespace fusedops::simt {
 
 constexpr int kWarp = 32;
-constexpr int kVector = 4;                     // floats in a shared-memory read
-constexpr int kLanesM = 4, kLanesN = 8;        // a warp's threads
+constexpr int kVector = 4;               // floats in a shared-memory read
+constexpr int kLanesM = 4, kLanesN = 8;  // a warp's threads
+constexpr int kTileK = 8;
 constexpr int kPadding = 4;  // elements of one row then lie in distinct banks
 
-template <int kWarpsM_, int kWarpsN_, int kGroupsM_, int kTileK_, int kStages_, int kBlocksPerSM_, bool kInterleaved_>
+template <int kWarpsM_, int kWarpsN_, int kGroupsM_, int kStages_, int kBlocksPerSM_>
 struct Config {
   static constexpr int kWarpsM = kWarpsM_, kWarpsN = kWarpsN_;
   static constexpr int kStages = kStages_;
   static constexpr int kBlocksPerSM = kBlocksPerSM_;
   static constexpr int kThreads = kWarpsM * kWarpsN * kWarp;
-  static constexpr bool kInterleaved = kInterleaved_;
   static constexpr int kGroupsM = kGroupsM_, kGroupsN = 2;
   static constexpr int kSumsM = kGroupsM * kVector, kSumsN = kGroupsN * kVector;
   static constexpr int kWarpM = kLanesM * kSumsM, kWarpN = kLanesN * kSumsN;
-  static constexpr int kTileM = kWarpsM * kWarpM, kTileN = kWarpsN * kWarpN, kTileK = kTileK_;
+  static constexpr int kTileM = kWarpsM * kWarpM, kTileN = kWarpsN * kWarpN;
 };
 
 template <class Config>
 struct SharedStorage {
-  float x[Config::kStages][Config::kTileK][Config::kTileM + kPadding];
-  float weight[Config::kStages][Config::kTileK][Config::kTileN + kPadding];
+  float x[Config::kStages][kTileK][Config::kTileM + kPadding];
+  float weight[Config::kStages][kTileK][Config::kTileN + kPadding];
 };
 
 struct Operand {
@@ -68,7 +68,7 @@ __device__ __forceinline__ void wait_for_copies() {
 
 // One thread's elements of an operand's tiles: neighbours in the block are neighbours in memory,
 // along K or along the rows.
-template <int kRows, int kTileK, int kThreads>
+template <int kRows, int kThreads>
 class TileLoader {
  public:
   static_assert(kRows <= kThreads && kThreads % kRows == 0 && kThreads % kTileK == 0);
@@ -172,7 +172,7 @@ __device__ __forceinline__ void store(const Params<Epilogue>& params,
 
 template <class Config, class Epilogue>
 __device__ __forceinline__ void simt_gemm(const Params<Epilogue>& params) {
-  constexpr int kStages = Config::kStages, kTileK = Config::kTileK;
+  constexpr int kStages = Config::kStages;
   extern __shared__ __align__(16) unsigned char shared_memory[];
   auto& shared = *reinterpret_cast<SharedStorage<Config>*>(shared_memory);
 
@@ -184,8 +184,8 @@ __device__ __forceinline__ void simt_gemm(const Params<Epilogue>& params) {
   const int64_t first_m = int64_t{group * params.group_m + within % height} * Config::kTileM;
   const int64_t first_n = int64_t{within / height} * Config::kTileN;
 
-  TileLoader<Config::kTileM, kTileK, Config::kThreads> load_x(params.x, first_m);
-  TileLoader<Config::kTileN, kTileK, Config::kThreads> load_weight(params.weight, first_n);
+  TileLoader<Config::kTileM, Config::kThreads> load_x(params.x, first_m);
+  TileLoader<Config::kTileN, Config::kThreads> load_weight(params.weight, first_n);
   int64_t to_load = params.k;
   const auto load_next = [&](int stage) {
     if (to_load > 0) {
@@ -199,8 +199,9 @@ __device__ __forceinline__ void simt_gemm(const Params<Epilogue>& params) {
   for (int stage = 0; stage < kStages - 1; ++stage) load_next(stage);
 
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int lane_m = Config::kInterleaved ? (lane / 2 % 2 + lane / 16 * 2) : lane / kLanesN;
-  const int lane_n = Config::kInterleaved ? (lane % 2 + lane / 4 % 4 * 2) : lane % kLanesN;
+  // Neighbouring lanes read the same rows, lanes two apart the same columns: fewer wavefronts.
+  const int lane_m = lane / 2 % 2 + lane / 16 * 2;
+  const int lane_n = lane % 2 + lane / 4 % 4 * 2;
   const int row = warp / Config::kWarpsN * Config::kWarpM + lane_m * kVector;
   const int column = warp % Config::kWarpsN * Config::kWarpN + lane_n * kVector;
 

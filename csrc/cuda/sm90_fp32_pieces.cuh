@@ -50,9 +50,8 @@ struct ThreeBf16 {
     }
   }
 
-  using Multiply =
-      cute::SM90::GMMA::MMA_64x128x16_F32BF16BF16_RS<cute::SM90::GMMA::Major::K,
-                                                     cute::SM90::GMMA::Major::K>;
+  using Multiply = cute::SM90::GMMA::MMA_64x128x16_F32BF16BF16_RS<cute::SM90::GMMA::Major::K,
+                                                                  cute::SM90::GMMA::Major::K>;
 };
 
 namespace detail {

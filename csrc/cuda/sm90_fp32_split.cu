@@ -1,11 +1,10 @@
-#include "cuda/sm90_fp32_split.cuh"
-
 #include <algorithm>
 #include <atomic>
 
 #include "cuda/epilogues.cuh"
 #include "cuda/instance.h"
 #include "cuda/shared_memory.h"
+#include "cuda/sm90_fp32_split.cuh"
 #include "cuda/sm90_predicate.h"
 #include "cuda/sm90_tensor_map.h"
 
@@ -97,25 +96,24 @@ Instance instance(const char* label, const char* entry_symbol, const char* summa
 }  // namespace fusedops::sm90_fp32
 
 // One kernel a configuration, under a C name: profilers show it and ptxas reports under it.
-#define FUSEDOPS_FP32_KERNEL(SCHEME, NAME, SUMMATION, SPLIT_K)                                  \
-  extern "C" __global__ void __launch_bounds__(fusedops::sm90_fp32::kThreads, 1)                \
-      gemm_sig_res_sm90_##NAME(                                                                 \
-          const __grid_constant__ CUtensorMap x_map,                                            \
-          const __grid_constant__ CUtensorMap weight_map,                                       \
+#define FUSEDOPS_FP32_KERNEL(SCHEME, NAME, SUMMATION, SPLIT_K)                                     \
+  extern "C" __global__ void __launch_bounds__(fusedops::sm90_fp32::kThreads, 1)                   \
+      gemm_sig_res_sm90_##NAME(                                                                    \
+          const __grid_constant__ CUtensorMap x_map,                                               \
+          const __grid_constant__ CUtensorMap weight_map,                                          \
           const __grid_constant__ fusedops::sm90_fp32::Params<fusedops::SigmoidResidual> params) { \
-    fusedops::sm90_fp32::split_gemm<fusedops::sm90_fp32::SCHEME, SPLIT_K>(x_map, weight_map,    \
-                                                                          params);              \
+    fusedops::sm90_fp32::split_gemm<fusedops::sm90_fp32::SCHEME, SPLIT_K>(x_map, weight_map,       \
+                                                                          params);                 \
   }
 
-#define FUSEDOPS_FP32_INSTANCE(SCHEME, NAME, SUMMATION, SPLIT_K)                     \
-  fusedops::sm90_fp32::instance<fusedops::sm90_fp32::SCHEME, SPLIT_K,                \
-                                &gemm_sig_res_sm90_##NAME>(                          \
+#define FUSEDOPS_FP32_INSTANCE(SCHEME, NAME, SUMMATION, SPLIT_K)                                  \
+  fusedops::sm90_fp32::instance<fusedops::sm90_fp32::SCHEME, SPLIT_K, &gemm_sig_res_sm90_##NAME>( \
       #NAME, "gemm_sig_res_sm90_" #NAME, SUMMATION),
 
 // APPLY(pieces, name, order of summation, blocks that split K)
-#define FUSEDOPS_FP32_CONFIGS(APPLY)                                                  \
-  APPLY(ThreeBf16, fp32_128x128x64_bf16x6, "bf16x6_k64", 1)                           \
-  APPLY(ThreeBf16, fp32_128x128x64_bf16x6_split2, "bf16x6_k64_split2", 2)             \
+#define FUSEDOPS_FP32_CONFIGS(APPLY)                                      \
+  APPLY(ThreeBf16, fp32_128x128x64_bf16x6, "bf16x6_k64", 1)               \
+  APPLY(ThreeBf16, fp32_128x128x64_bf16x6_split2, "bf16x6_k64_split2", 2) \
   APPLY(ThreeBf16, fp32_128x128x64_bf16x6_split4, "bf16x6_k64_split4", 4)
 
 FUSEDOPS_FP32_CONFIGS(FUSEDOPS_FP32_KERNEL)

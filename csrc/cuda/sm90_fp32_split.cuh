@@ -22,8 +22,8 @@ constexpr int kTileM = 128, kTileN = 128, kTileK = 64;
 constexpr int kMultipliers = 2, kSplitters = 2;
 constexpr int kThreads = (kMultipliers + kSplitters) * kWarpgroup;
 constexpr int kMultiplierRegisters = 200, kSplitterRegisters = 56;
-constexpr int kRows = kTileM / kMultipliers;            // of x, a multiplier
-constexpr int kBoxColumns = kSwizzleBytes / 4;          // float32
+constexpr int kRows = kTileM / kMultipliers;    // of x, a multiplier
+constexpr int kBoxColumns = kSwizzleBytes / 4;  // float32
 constexpr int kBoxes = kTileK / kBoxColumns;
 constexpr int kRawStages = 2, kSplitStages = 2;
 constexpr int kSteps = kTileK / kWgmmaK;
@@ -161,8 +161,7 @@ __device__ __forceinline__ void split_weight(SharedStorage<Scheme>& shared, cons
       uint32_t pieces[8][Scheme::kPieces];
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
-        const float4 four =
-            chunk_of_row(shared.weight[splitter][raw.stage], thread, step * 4 + c);
+        const float4 four = chunk_of_row(shared.weight[splitter][raw.stage], thread, step * 4 + c);
         Scheme::split(four.x, four.y, pieces[c]);
         Scheme::split(four.z, four.w, pieces[c + 4]);
       }
@@ -195,8 +194,8 @@ __device__ __forceinline__ void split_weight(SharedStorage<Scheme>& shared, cons
 // ---- multipliers -------------------------------------------------------------------------------
 
 // Where a thread's accumulators lie in the multiplier's 64 x 128: elements 4j .. 4j+3 are the
-// columns 8j + column and the next of row `row`, then of `row` + 8. wgmma's rows 2i and 2i+1 (mod 8)
-// are the tile's rows i and i+4, so that a quarter of a warp reads x from distinct banks.
+// columns 8j + column and the next of row `row`, then of `row` + 8. wgmma's rows 2i and 2i+1 (mod
+// 8) are the tile's rows i and i+4, so that a quarter of a warp reads x from distinct banks.
 struct Place {
   int row, column;
 
@@ -228,8 +227,7 @@ __device__ __forceinline__ void split_x(const float (&boxes)[kBoxes][kRows][kBox
   for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float4 four =
-          chunk_of_row(boxes[step / 2], row + 8 * half, step % 2 * 4 + lane % 4);
+      const float4 four = chunk_of_row(boxes[step / 2], row + 8 * half, step % 2 * 4 + lane % 4);
       uint32_t pairs[2][Scheme::kPieces];
       Scheme::split(four.x, four.y, pairs[0]);
       Scheme::split(four.z, four.w, pairs[1]);
@@ -361,15 +359,14 @@ __device__ __forceinline__ void store_not_finite(const Params<Epilogue>& params,
       const double sum = sum_in_double(params.x + row * params.x_stride,
                                        params.weight + at * params.weight_stride, params.k);
       if (lane == 0) {
-        params.out[row * params.n + at] =
-            params.epilogue(static_cast<float>(sum), params.bias[at]);
+        params.out[row * params.n + at] = params.epilogue(static_cast<float>(sum), params.bias[at]);
       }
     }
   }
 }
 
-// Adds up the totals of the cluster's blocks, always in the same order; each block gets its share of
-// the columns. The other multiplier must have left `scratch`.
+// Adds up the totals of the cluster's blocks, always in the same order; each block gets its share
+// of the columns. The other multiplier must have left `scratch`.
 template <int kSplitK>
 __device__ __forceinline__ void add_over_cluster(float4 (&scratch)[16][kWarpgroup],
                                                  const float (&totals)[64],
