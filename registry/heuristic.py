@@ -10,9 +10,11 @@ from .problem import Problem
 ON_CUDA = (
     "cuda.sm90_cooperative",
     "cuda.sm90_pingpong",
+    "cuda.sm90_fp32_split",
     "triton.persistent_tma",
     "cuda.sm80_fp16_accumulation",
     "cuda.sm80_multistage",
+    "cuda.simt",
     "triton.tiled",
     "torch.reference",
 )

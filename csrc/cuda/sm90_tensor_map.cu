@@ -23,6 +23,12 @@ cudaError_t bind_context() {
   return error == cudaSuccess ? cudaSetDevice(device) : error;
 }
 
+CUtensorMapDataType type_of(DType dtype) {
+  if (dtype == DType::bfloat16) return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  if (dtype == DType::float32) return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+  return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+}
+
 }  // namespace
 
 bool encode_tensor_map(const MatrixView& view, CUtensorMap& map) {
@@ -35,8 +41,7 @@ bool encode_tensor_map(const MatrixView& view, CUtensorMap& map) {
   const cuuint32_t box[2] = {static_cast<cuuint32_t>(view.box_columns),
                              static_cast<cuuint32_t>(view.box_rows)};
   const cuuint32_t element_steps[2] = {1, 1};
-  const CUtensorMapDataType type = view.dtype == DType::bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                                                 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  const CUtensorMapDataType type = type_of(view.dtype);
   const auto encode_now = [&] {
     return encode(&map, type, 2, const_cast<void*>(view.data), extents, row_bytes, box,
                   element_steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
