@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/sm90_wgmma.cuh"
 
@@ -13,16 +14,16 @@ struct Tile {
 };
 
 // Blocks that work together. kM x kN of them, on neighbouring tiles, load each operand once and
-// share it by multicast; or kSplitK share one output tile, take a part of K each, and add up
+// share it by multicast. kSplitK such groups share the same tiles, take a part of K each, and add up
 // through distributed shared memory, always in the same order.
 template <int kM_, int kN_, int kSplitK_>
 struct Cluster {
   static constexpr int kM = kM_, kN = kN_, kSplitK = kSplitK_;
-  static_assert(kSplitK == 1 || (kM == 1 && kN == 1));
+  static_assert(kM * kN * kSplitK <= 8, "the largest portable cluster");
 };
 
 enum class Schedule {
-  cooperative,  // the consumer warpgroups share each tile
+  cooperative,  // the consumer warpgroups share each tile, the second a few stages behind
   pingpong,     // they take turns: one multiplies while the other stores
 };
 
@@ -43,6 +44,12 @@ struct Config {
   // A consumer warpgroup's share of the tile: kBlocksM wgmma blocks of 64 x kTileN.
   static constexpr int kBlocksM = kTileM / kWgmmaM / kConsumersPerTile;
 
+  // Cooperative warpgroups that finish a tile together leave the tensor cores idle during both
+  // epilogues. So the second starts each tile this many stages after the first: one's epilogue then
+  // falls into the other's products.
+  static constexpr bool kStaggers = !kPingpong && kConsumers == 2;
+  static constexpr int kHeadStart = std::min(3, kStages - 1);
+
   // setmaxnreg: 128 x 40 + 256 x 232 registers are the 384 x 168 the block starts with. With one
   // consumer warpgroup there are enough without.
   static constexpr bool kMovesRegisters = kConsumers == 2;
@@ -56,32 +63,33 @@ struct Config {
   static constexpr int kBoxRowsWeight = kTileN / kClusterM;
   static constexpr uint32_t kStageBytes = (kTileM + kTileN) * kTileK * sizeof(Element);
 
-  // Outputs leave in pieces of 64 x 64 through two staging buffers a warpgroup.
-  static constexpr int kPieceRows = kWgmmaM;
-  static constexpr int kPieceColumns = kBoxColumns;
-  static constexpr int kStagingBuffers = 2;
+  // Of a tile this block multiplies all columns, and stores its share.
+  static constexpr int kShareColumns = kTileN / kSplitK;
+
+  // Every warp stores its own 16 rows, in pieces, through its own staging buffers.
+  static constexpr int kPieceRows = kWgmmaM / kWarpsPerWarpgroup;
+  static constexpr int kPieceColumns = kShareColumns % 64 == 0   ? 64
+                                       : kShareColumns % 32 == 0 ? 32
+                                                                 : 16;
+  static constexpr int kStagingBuffers = kSplitK > 1 ? 1 : 2;
 
   static_assert(sizeof(Element) == 2);
   static_assert(kTileM % (kWgmmaM * kConsumersPerTile) == 0);
-  static_assert(kTileN % kPieceColumns == 0 && kTileK % kBoxColumns == 0);
+  static_assert(kShareColumns % kPieceColumns == 0 && kTileK % kBoxColumns == 0);
   static_assert(kBoxRowsX % 8 == 0 && kBoxRowsWeight % 8 == 0, "boxes hold whole swizzle atoms");
   static_assert(kBoxRowsX <= 256 && kBoxRowsWeight <= 256, "the largest TMA box");
   static_assert(kSplitK == 1 || !kPingpong);
-  static_assert(kTileN % (8 * kSplitK) == 0);
 };
 
-// What the epilogue needs in shared memory: staging for TMA stores, or partial sums.
-template <class Config, bool kSplits = (Config::kSplitK > 1)>
-struct Scratch {
-  typename Config::Element staging[Config::kConsumers][Config::kStagingBuffers][Config::kPieceRows]
-                                  [Config::kPieceColumns];
-};
-
+// Where the other blocks of a split K leave their parts of this block's share: four neighbouring
+// accumulators of a thread at a time, thread-minor.
 template <class Config>
-struct Scratch<Config, true> {
-  // Thread-minor, as the accumulators lie in registers.
-  float partial[Config::kConsumers][Config::kBlocksM][Config::kTileN / 2][kWarpgroup];
+struct PartialSums {
+  float4 part[Config::kSplitK - 1][Config::kConsumers][Config::kBlocksM][Config::kShareColumns / 8]
+             [kWarpgroup];
 };
+
+struct Empty {};
 
 template <class Config>
 struct alignas(kSwizzleAtomBytes) SharedStorage {
@@ -89,12 +97,14 @@ struct alignas(kSwizzleAtomBytes) SharedStorage {
 
   Element x[Config::kStages][Config::kBoxes][Config::kTileM][Config::kBoxColumns];
   Element weight[Config::kStages][Config::kBoxes][Config::kTileN][Config::kBoxColumns];
-  Scratch<Config> scratch;
-  float bias[Config::kConsumers][Config::kTileN];
+  Element staging[Config::kConsumers][kWarpsPerWarpgroup][Config::kStagingBuffers]
+                 [Config::kPieceRows][Config::kPieceColumns];
+  std::conditional_t<(Config::kSplitK > 1), PartialSums<Config>, Empty> partial;
+  float bias[Config::kConsumers][Config::kShareColumns];
 
   uint64_t full[Config::kStages];   // TMA has written the stage
   uint64_t empty[Config::kStages];  // every reader, in every block it was sent to, is done with it
-  uint64_t turn[2];                 // ping-pong: this warpgroup may multiply
+  uint64_t turn[2];                 // this warpgroup may multiply
 };
 
 // Which stage of the ring comes next, and the parity of its current round.

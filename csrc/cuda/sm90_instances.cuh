@@ -8,8 +8,8 @@
 
 #include "cuda/epilogues.cuh"
 #include "cuda/instance.h"
-#include "cuda/shared_memory.h"
 #include "cuda/sm90_predicate.h"
+#include "cuda/sm90_resident_clusters.h"
 #include "cuda/sm90_tensor_map.h"
 #include "cuda/sm90_warp_specialized.cuh"
 
@@ -51,15 +51,8 @@ cudaError_t launch(const GemmArgs& args) {
   constexpr DType kType = kDType<Config>;
   const Problem& problem = args.problem;
   static_assert(sizeof(SharedStorage<Config>) <= 227 * 1024, "what sm_90 gives one block");
-  static std::atomic<uint64_t> prepared{0};
-  if (const cudaError_t error = allow_shared_memory(
-          prepared, reinterpret_cast<const void*>(kKernel), sizeof(SharedStorage<Config>));
-      error != cudaSuccess) {
-    return error;
-  }
-
   CUtensorMap x_map{}, weight_map{}, out_map{};
-  const bool store_by_tma = Config::kSplitK == 1 && problem.n % 8 == 0;
+  const bool store_by_tma = problem.n % 8 == 0;
   bool encoded =
       encode_tensor_map(operand(args.x, kType, problem.m, problem.k, problem.x_stride_m,
                                 Config::kBoxRowsX, Config::kBoxColumns),
@@ -88,13 +81,21 @@ cudaError_t launch(const GemmArgs& args) {
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {Config::kClusterSize, 1, 1};
   cudaLaunchConfig_t config{};
-  const int clusters = std::max(1, args.multiprocessors / Config::kClusterSize);
-  config.gridDim = std::min(order.count(), clusters) * Config::kClusterSize;
+  config.gridDim = Config::kClusterSize;
   config.blockDim = Config::kThreads;
   config.dynamicSmemBytes = sizeof(SharedStorage<Config>);
   config.stream = args.stream;
   config.attrs = &cluster;
-  config.numAttrs = Config::kClusterSize > 1 ? 1 : 0;
+  config.numAttrs = 1;
+
+  static ResidentClusters resident;
+  int clusters;
+  if (const cudaError_t error =
+          resident.count(reinterpret_cast<const void*>(kKernel), config, clusters);
+      error != cudaSuccess) {
+    return error;
+  }
+  config.gridDim = std::min(order.count(), clusters) * Config::kClusterSize;
   return cudaLaunchKernelEx(&config, kKernel, x_map, weight_map, out_map, params);
 }
 
@@ -176,17 +177,34 @@ Instance instance(const char* label, const char* entry_symbol) {
   APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 4, 1, 2, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 4, 1, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 256, 128, 64, 4, 1, 2, 1) \
-  APPLY(__VA_ARGS__, cooperative, 256, 192, 64, 3, 1, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 256, 128, 64, 4, 2, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 256, 160, 64, 3, 2, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 256, 160, 64, 3, 1, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 256, 96, 64, 4, 1, 2, 1)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 208, 64, 4, 2, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 192, 64, 4, 2, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 2, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 1, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 2, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 4, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 1, 1, 1) \
-  APPLY(__VA_ARGS__, cooperative, 128, 64, 128, 4, 1, 1, 1) \
-  APPLY(__VA_ARGS__, cooperative, 64, 128, 128, 4, 1, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 1, 1)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 2, 1)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 2, 2, 1)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 4, 1)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 3, 1, 1, 2) \
+  APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 3, 2, 1, 2) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 2) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 2, 1, 2) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 2, 2) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 2, 2, 2) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 4) \
-  APPLY(__VA_ARGS__, cooperative, 64, 128, 128, 4, 1, 1, 2) \
-  APPLY(__VA_ARGS__, cooperative, 64, 128, 128, 4, 1, 1, 4) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 2, 4) \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 6, 1, 1, 2)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 6, 1, 2, 2)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 6, 1, 4, 2)  \
   APPLY(__VA_ARGS__, pingpong, 128, 192, 64, 4, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 128, 160, 64, 4, 2, 1, 1)    \
   APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 2, 1, 1)    \
   APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 1, 1, 1)    \
   APPLY(__VA_ARGS__, pingpong, 64, 256, 64, 4, 2, 1, 1)

@@ -27,12 +27,14 @@ __device__ __forceinline__ uint32_t pack(__half, float low, float high) {
   return reinterpret_cast<const uint32_t&>(pair);
 }
 
-// Turns one consumer warpgroup's accumulators into stored outputs.
+// Turns one consumer warpgroup's sums into stored outputs. Past the bias every warp is on its own:
+// it evaluates and stores 16 rows of each wgmma block.
 template <class Config, class Epilogue>
 class Output {
  public:
   using Element = typename Config::Element;
-  using Accumulators = float[Config::kBlocksM][Config::kTileN / 2];
+  static constexpr int kColumns = Config::kShareColumns;
+  using Sums = float[Config::kBlocksM][kColumns / 2];
 
   __device__ __forceinline__ Output(const Params<Element, Epilogue>& params,
                                     const CUtensorMap& out_map, SharedStorage<Config>& shared,
@@ -45,150 +47,108 @@ class Output {
         lane_(threadIdx.x % kWarp),
         warp_(thread_ / kWarp) {}
 
-  // Each column's bias is read once a tile, while the last products are still in flight. The caller
-  // has every thread pass a warpgroup barrier between a tile's last read and the next tile's bias.
-  __device__ __forceinline__ void load_bias(int first_column) {
-    for (int column = thread_; column < Config::kTileN; column += kWarpgroup) {
-      const bool inside = first_column + column < params_.n;
-      shared_.bias[consumer_][column] = inside ? params_.bias[first_column + column] : 0.0f;
+  // Before the tile's products, so that the loads are long done when publish_bias needs them.
+  __device__ __forceinline__ void fetch_bias(int first_column) {
+#pragma unroll
+    for (int i = 0; i < kBiasesPerThread; ++i) {
+      const int column = thread_ + i * kWarpgroup;
+      const bool inside = column < kColumns && first_column + column < params_.n;
+      fetched_bias_[i] = inside ? params_.bias.bits(first_column + column) : 0;
     }
   }
 
-  __device__ __forceinline__ void store(const Accumulators& accumulators, int row, int column) {
-    if (params_.store_by_tma) {
-      store_through_shared(accumulators, row, column);
-    } else {
-      store_directly(accumulators, row, column);
+  __device__ __forceinline__ void publish_bias() {
+    sync_warpgroup(1 + consumer_);  // the last tile's has been read
+#pragma unroll
+    for (int i = 0; i < kBiasesPerThread; ++i) {
+      asm volatile("" : "+r"(fetched_bias_[i]));  // not earlier
+      const int column = thread_ + i * kWarpgroup;
+      if (column < kColumns) shared_.bias[consumer_][column] = params_.bias.value(fetched_bias_[i]);
     }
+    sync_warpgroup(1 + consumer_);
   }
 
-  // Adds this block's share of the columns over the cluster's blocks, and stores it.
-  __device__ __forceinline__ void reduce_and_store(const Accumulators& accumulators, int row,
-                                                   int column, uint32_t rank) {
-    auto& partial = shared_.scratch.partial[consumer_];
+  __device__ __forceinline__ void store(const Sums& sums, int row, int column) {
 #pragma unroll
     for (int block = 0; block < Config::kBlocksM; ++block) {
+      const int first_row = row + block * kWgmmaM + warp_ * Config::kPieceRows;
 #pragma unroll
-      for (int i = 0; i < Config::kTileN / 2; ++i) {
-        partial[block][i][thread_] = accumulators[block][i];
-      }
-    }
-    sync_cluster();
-
-    constexpr int kShare = Config::kTileN / Config::kSplitK;
-    const int first = rank * kShare;
-#pragma unroll
-    for (int block = 0; block < Config::kBlocksM; ++block) {
-#pragma unroll
-      for (int group = 0; group < kShare / 8; ++group) {
-        float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll
-        for (int peer = 0; peer < Config::kSplitK; ++peer) {
-          const uint32_t base =
-              address_in_block(&partial[block][first / 2 + 4 * group][thread_], peer);
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            sums[i] += load_cluster_shared(base + i * kWarpgroup * sizeof(float));
+      for (int piece = 0; piece < kColumns / Config::kPieceColumns; ++piece) {
+        const int first_column = column + piece * Config::kPieceColumns;
+        if (first_row >= params_.m || first_column >= params_.n) continue;
+        Piece& buffer = shared_.staging[consumer_][warp_][staging_];
+        staging_ = (staging_ + 1) % Config::kStagingBuffers;
+        if (lane_ == 0) wait_until_stores_have_read<Config::kStagingBuffers - 1>();
+        __syncwarp();
+        evaluate(sums[block], piece, buffer);
+        if (params_.store_by_tma) {
+          fence_shared_for_tma();
+          __syncwarp();
+          if (lane_ == 0) {
+            store_box(out_map_, buffer, first_column, first_row);
+            commit_stores();
           }
+        } else {
+          __syncwarp();
+          copy(buffer, first_row, first_column);
         }
-        store_group(sums, row + block * kWgmmaM, column, first + 8 * group);
       }
     }
-    sync_cluster();
   }
 
   // Shared memory may go away once pending stores have read it.
   __device__ __forceinline__ void finish() {
-    if (thread_ == 0) wait_until_stores_have_read<0>();
+    if (lane_ == 0) wait_until_stores_have_read<0>();
   }
 
  private:
-  __device__ __forceinline__ void sync() { sync_warpgroup(1 + consumer_); }
+  using Piece = Element[Config::kPieceRows][Config::kPieceColumns];
+  static constexpr int kBiasesPerThread = (kColumns + kWarpgroup - 1) / kWarpgroup;
 
-  // The four outputs of one thread in a group of eight columns: two rows of two neighbours.
-  __device__ __forceinline__ void evaluate(const float (&sums)[4], int column_in_tile,
-                                           uint32_t& upper, uint32_t& lower) const {
-    const float2 bias =
-        *reinterpret_cast<const float2*>(&shared_.bias[consumer_][column_in_tile + lane_ % 4 * 2]);
-    upper = pack(Element{}, params_.epilogue(sums[0], bias.x), params_.epilogue(sums[1], bias.y));
-    lower = pack(Element{}, params_.epilogue(sums[2], bias.x), params_.epilogue(sums[3], bias.y));
+  // The chunk of 16 bytes that TMA's swizzle for rows of this length has at `chunk` of `row`.
+  static __device__ __forceinline__ int swizzled(int row, int chunk) {
+    constexpr int kChunks = Config::kPieceColumns / 8;
+    constexpr int kRowsPerSwizzleRow = 8 / kChunks;
+    return chunk ^ (row / kRowsPerSwizzleRow % kChunks);
   }
 
-  __device__ __forceinline__ void store_through_shared(const Accumulators& accumulators, int row,
-                                                       int column) {
-    constexpr int kGroups = Config::kPieceColumns / 8;
-    constexpr int kPieces = Config::kTileN / Config::kPieceColumns;
-    // This lane's row address for stmatrix, in the TMA swizzle.
-    const int piece_row = warp_ * 16 + lane_ % 16;
-    const int group_of_lane = lane_ / 16;
+  // Sixteen columns at a time: a thread has four of them in each of two rows.
+  __device__ __forceinline__ void evaluate(const float (&sums)[kColumns / 2], int piece,
+                                           Piece& buffer) const {
+    const int row = lane_ % 16;  // whose address this lane gives to stmatrix
 #pragma unroll
-    for (int block = 0; block < Config::kBlocksM; ++block) {
-      const int first_row = row + block * kWgmmaM;
+    for (int first = 0; first < Config::kPieceColumns; first += 16) {
+      const int in_tile = piece * Config::kPieceColumns + first;
+      const float* const shared_bias = &shared_.bias[consumer_][in_tile + lane_ % 4 * 2];
+      const float2 left = reinterpret_cast<const float2*>(shared_bias)[0];
+      const float2 right = reinterpret_cast<const float2*>(shared_bias)[4];
+      const float bias[4] = {left.x, left.y, right.x, right.y};
+      uint32_t matrices[4];
 #pragma unroll
-      for (int piece = 0; piece < kPieces; ++piece) {
-        const int first_column = column + piece * Config::kPieceColumns;
-        if (first_row >= params_.m || first_column >= params_.n) continue;
-        auto& buffer = shared_.scratch.staging[consumer_][staging_];
-        staging_ = (staging_ + 1) % Config::kStagingBuffers;
-        if (thread_ == 0) wait_until_stores_have_read<Config::kStagingBuffers - 1>();
-        sync();
-#pragma unroll
-        for (int group = 0; group < kGroups; group += 2) {
-          const int index = 4 * (piece * kGroups + group);
-          uint32_t matrices[4];
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const float (&all)[Config::kTileN / 2] = accumulators[block];
-            const int i = index + 4 * half;
-            const float sums[4] = {all[i], all[i + 1], all[i + 2], all[i + 3]};
-            evaluate(sums, (piece * kGroups + group + half) * 8, matrices[2 * half],
-                     matrices[2 * half + 1]);
-          }
-          const int chunk = (group + group_of_lane) ^ (piece_row % 8);
-          store_matrices(&buffer[piece_row][chunk * 8], matrices);
-        }
-        fence_shared_for_tma();
-        sync();
-        if (thread_ == 0) {
-          store_box(out_map_, buffer, first_column, first_row);
-          commit_stores();
-        }
+      for (int half = 0; half < 2; ++half) {
+        const int i = in_tile / 2 + 2 * half;
+        float values[4] = {sums[i], sums[i + 1], sums[i + 4], sums[i + 5]};
+        params_.epilogue(values, bias);
+        matrices[half] = pack(Element{}, values[0], values[1]);
+        matrices[2 + half] = pack(Element{}, values[2], values[3]);
       }
+      store_matrices(&buffer[row][swizzled(row, first / 8 + lane_ / 16) * 8], matrices);
     }
   }
 
-  __device__ __forceinline__ void store_directly(const Accumulators& accumulators, int row,
-                                                 int column) {
-    sync();
+  // Where rows of the output are not aligned as TMA wants them.
+  __device__ __forceinline__ void copy(const Piece& buffer, int first_row, int first_column) const {
+    const int rows = min(Config::kPieceRows, params_.m - first_row);
+    const int columns = min(Config::kPieceColumns, params_.n - first_column);
+    Element* target = params_.out + static_cast<int64_t>(first_row) * params_.n + first_column;
+#pragma unroll 1
+    for (int row = 0; row < rows; ++row, target += params_.n) {
 #pragma unroll
-    for (int block = 0; block < Config::kBlocksM; ++block) {
-#pragma unroll
-      for (int group = 0; group < Config::kTileN / 8; ++group) {
-        const float (&all)[Config::kTileN / 2] = accumulators[block];
-        const float sums[4] = {all[4 * group], all[4 * group + 1], all[4 * group + 2],
-                               all[4 * group + 3]};
-        store_group(sums, row + block * kWgmmaM, column, 8 * group);
-      }
-    }
-    sync();
-  }
-
-  __device__ __forceinline__ void store_group(const float (&sums)[4], int first_row,
-                                              int tile_column, int column_in_tile) {
-    uint32_t pairs[2];
-    evaluate(sums, column_in_tile, pairs[0], pairs[1]);
-    const int column = tile_column + column_in_tile + lane_ % 4 * 2;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = first_row + warp_ * 16 + lane_ / 4 + 8 * half;
-      if (row >= params_.m || column >= params_.n) continue;
-      Element* const target = params_.out + static_cast<int64_t>(row) * params_.n + column;
-      if (params_.n % 2 == 0) {
-        *reinterpret_cast<uint32_t*>(target) = pairs[half];
-      } else {
-        const auto* const elements = reinterpret_cast<const Element*>(&pairs[half]);
-        target[0] = elements[0];
-        if (column + 1 < params_.n) target[1] = elements[1];
+      for (int i = 0; i < Config::kPieceColumns; i += kWarp) {
+        const int column = i + lane_;
+        if (column < columns) {
+          target[column] = buffer[row][swizzled(row, column / 8) * 8 + column % 8];
+        }
       }
     }
   }
@@ -198,6 +158,7 @@ class Output {
   SharedStorage<Config>& shared_;
   const int consumer_, thread_, lane_, warp_;
   int staging_ = 0;
+  uint32_t fetched_bias_[kBiasesPerThread];
 };
 
 }  // namespace fusedops::sm90

@@ -97,6 +97,14 @@ __device__ __forceinline__ void load_box_multicast(const CUtensorMap& map, uint6
       : "memory");
 }
 
+// Brings the box as far as L2. Needs no barrier, so that it may come before any is ready.
+__device__ __forceinline__ void prefetch_box(const CUtensorMap& map, int column, int row) {
+  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(
+                   reinterpret_cast<uint64_t>(&map)),
+               "r"(column), "r"(row)
+               : "memory");
+}
+
 __device__ __forceinline__ void store_box(const CUtensorMap& map, const void* source, int column,
                                           int row) {
   asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(
@@ -124,6 +132,7 @@ __device__ __forceinline__ void fence_shared_for_tma() {
 
 constexpr int kWarp = 32;
 constexpr int kWarpgroup = 128;
+constexpr int kWarpsPerWarpgroup = kWarpgroup / kWarp;
 
 // Barrier 0 is __syncthreads.
 __device__ __forceinline__ void sync_warpgroup(int named_barrier) {
@@ -154,10 +163,11 @@ __device__ __forceinline__ void sync_cluster() {
           : "memory");
 }
 
-__device__ __forceinline__ float load_cluster_shared(uint32_t address) {
-  float value;
-  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
-  return value;
+// To an address in the cluster's shared memory.
+__device__ __forceinline__ void store_cluster_shared(uint32_t address, float4 value) {
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.x),
+               "f"(value.y), "f"(value.z), "f"(value.w)
+               : "memory");
 }
 
 // Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8.

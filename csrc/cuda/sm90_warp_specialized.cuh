@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cuda/sm90_output.cuh"
+#include "cuda/sm90_split_k.cuh"
 
 // A persistent, warp-specialised GEMM for sm_90a. One thread of the producer warpgroup keeps a ring
 // of shared-memory stages filled by TMA; the consumer warpgroups multiply out of it with wgmma and
@@ -8,29 +9,37 @@
 // including those that reach beyond the output, so that multicast always finds its receivers.
 namespace fusedops::sm90 {
 
-// Where a block stands in its cluster.
+// Where a block stands in its cluster: tile (m, n) of the cluster's, and which part of K.
 template <class Config>
 struct ClusterPlace {
+  static constexpr int kBlocksPerPart = Config::kClusterM * Config::kClusterN;
+
   uint32_t rank = Config::kClusterSize == 1 ? 0 : block_rank_in_cluster();
+  uint32_t part = rank / kBlocksPerPart;
   uint32_t m = rank % Config::kClusterM;
-  uint32_t n = Config::kSplitK == 1 ? rank / Config::kClusterM : 0;
+  uint32_t n = rank / Config::kClusterM % Config::kClusterN;
 
   static constexpr bool kMulticastsX = Config::kClusterN > 1;
   static constexpr bool kMulticastsWeight = Config::kClusterM > 1;
   // A stage is written by every block that shares this one's rows or columns.
   static constexpr int kWriters = Config::kClusterM + Config::kClusterN - 1;
 
+  // Those with this block's rows, and those with its columns, in the same part of K.
   __device__ __forceinline__ uint16_t blocks_in_row() const {
     uint32_t mask = 0;
 #pragma unroll
     for (int column = 0; column < Config::kClusterN; ++column) {
       mask |= 1u << (m + column * Config::kClusterM);
     }
-    return mask;
+    return mask << (part * kBlocksPerPart);
   }
 
   __device__ __forceinline__ uint16_t blocks_in_column() const {
-    return ((1u << Config::kClusterM) - 1) << (n * Config::kClusterM);
+    return ((1u << Config::kClusterM) - 1) << (n * Config::kClusterM + part * kBlocksPerPart);
+  }
+
+  __device__ __forceinline__ uint32_t block_of_part(uint32_t other) const {
+    return other * kBlocksPerPart + rank % kBlocksPerPart;
   }
 };
 
@@ -40,9 +49,8 @@ struct KRange {
 };
 
 template <class Config>
-__device__ __forceinline__ KRange k_range(int k_tiles, uint32_t rank) {
+__device__ __forceinline__ KRange k_range(int k_tiles, int64_t part) {
   if constexpr (Config::kSplitK == 1) return {0, k_tiles};
-  const int64_t part = rank;
   return {static_cast<int>(part * k_tiles / Config::kSplitK),
           static_cast<int>((part + 1) * k_tiles / Config::kSplitK)};
 }
@@ -103,15 +111,35 @@ __device__ __forceinline__ void load_stage(SharedStorage<Config>& shared, uint32
   }
 }
 
-// Run by one thread; where blocks split K, by its whole warp, since the consumers then meet the
-// other blocks of the cluster twice a tile, and such a meeting waits for every thread that has not
+// The first loads' bytes start on their way to L2 while the blocks of a cluster find each other.
+template <class Config>
+__device__ __forceinline__ void prefetch_first_stages(const CUtensorMap& x_map,
+                                                      const CUtensorMap& weight_map,
+                                                      const TileOrder& order,
+                                                      const ClusterPlace<Config>& place,
+                                                      KRange range) {
+  const TileWalk<Config> walk(order, place);
+  if (walk.done()) return;
+  int row, column;
+  walk.locate(row, column);
+  const int boxes = min(Config::kStages, range.end - range.begin) * Config::kBoxes;
+  for (int box = 0; box < boxes; ++box) {
+    const int k = range.begin * Config::kTileK + box * Config::kBoxColumns;
+    prefetch_box(x_map, k, row + place.n * Config::kBoxRowsX);
+    prefetch_box(weight_map, k, column + place.m * Config::kBoxRowsWeight);
+  }
+}
+
+// Run by one thread; where blocks split K, by its whole warp, since the blocks of the cluster then
+// meet after each tile and before the next, and such a meeting waits for every thread that has not
 // exited.
 template <class Config>
 __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUtensorMap& x_map,
                                         const CUtensorMap& weight_map, const TileOrder& order,
                                         const ClusterPlace<Config>& place, KRange range) {
   RingPosition<Config::kStages> position;
-  for (TileWalk<Config> walk(order, place); !walk.done(); walk.advance()) {
+  TileWalk<Config> walk(order, place);
+  while (!walk.done()) {
     int row, column;
     walk.locate(row, column);
     const int end = threadIdx.x == 0 ? range.end : range.begin;
@@ -123,10 +151,11 @@ __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUt
                          k_tile * Config::kTileK);
       position.advance();
     }
+    walk.advance();
     if constexpr (Config::kSplitK > 1) {
       __syncwarp();
       sync_cluster();
-      sync_cluster();
+      if (!walk.done()) sync_cluster();
     }
   }
   if constexpr (ClusterPlace<Config>::kWriters > 1) {
@@ -142,14 +171,15 @@ __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUt
 template <class Config>
 __device__ __forceinline__ void release_stage(SharedStorage<Config>& shared, uint32_t stage,
                                               const ClusterPlace<Config>& place) {
+  using Place = ClusterPlace<Config>;
   const uint32_t lane = threadIdx.x % kWarp;
-  if constexpr (ClusterPlace<Config>::kWriters == 1) {
+  if constexpr (Place::kWriters == 1) {
     if (lane == 0) arrive(shared.empty[stage]);
   } else {
     const bool same_row = lane % Config::kClusterM == place.m;
     const bool same_column = lane / Config::kClusterM == place.n;
-    if (lane < Config::kClusterSize && (same_row || same_column)) {
-      arrive_in_block(shared.empty[stage], lane);
+    if (lane < Place::kBlocksPerPart && (same_row || same_column)) {
+      arrive_in_block(shared.empty[stage], lane + place.part * Place::kBlocksPerPart);
     }
   }
 }
@@ -181,22 +211,26 @@ __device__ __forceinline__ void multiply_stage(
   commit_wgmma();
 }
 
-// Issues the products of one tile. On return those of the last stage are still in flight and
-// `position` is that stage's successor; the stage is not yet released.
+// Issues the products of one tile; after `handover` stages of them it is the turn of whoever waits
+// for `next_turn`. On return those of the last stage are still in flight and `position` is that
+// stage's successor; the stage is not yet released.
 template <class Config>
-__device__ __forceinline__ uint32_t
-multiply(SharedStorage<Config>& shared, const ClusterPlace<Config>& place,
-         RingPosition<Config::kStages>& position, int k_tiles, int first_row,
-         float (&accumulators)[Config::kBlocksM][Config::kTileN / 2]) {
+__device__ __forceinline__ uint32_t multiply(SharedStorage<Config>& shared,
+                                             const ClusterPlace<Config>& place,
+                                             RingPosition<Config::kStages>& position, int k_tiles,
+                                             int handover, uint64_t& next_turn, int first_row,
+                                             Accumulators<Config>& accumulators) {
   uint32_t in_flight = position.stage;
-  wait(shared.full[position.stage], position.parity);
-  multiply_stage<Config>(shared, position.stage, first_row, accumulators, false);
-  position.advance();
-  for (int k_tile = 1; k_tile < k_tiles; ++k_tile) {
+  for (int k_tile = 0; k_tile < k_tiles; ++k_tile) {
     wait(shared.full[position.stage], position.parity);
-    multiply_stage<Config>(shared, position.stage, first_row, accumulators, true);
-    wait_wgmma<1>();
-    release_stage<Config>(shared, in_flight, place);
+    multiply_stage<Config>(shared, position.stage, first_row, accumulators, k_tile > 0);
+    if (k_tile > 0) {
+      wait_wgmma<1>();
+      release_stage<Config>(shared, in_flight, place);
+    }
+    if constexpr (Config::kPingpong || Config::kStaggers) {
+      if (k_tile + 1 == handover && threadIdx.x % kWarp == 0) arrive(next_turn);
+    }
     in_flight = position.stage;
     position.advance();
   }
@@ -211,33 +245,44 @@ __device__ __forceinline__ void consume(SharedStorage<Config>& shared, const CUt
   constexpr int kStride = Config::kPingpong ? 2 : 1;
   const int first_row = Config::kPingpong ? 0 : consumer * Config::kBlocksM * kWgmmaM;
   const int k_tiles = range.end - range.begin;
+  // Ping-pong: turns are tiles, and the very first comes with the fresh barrier. Cooperative: the
+  // first warpgroup needs no turn, and gives the second its own in the middle of each tile.
+  const bool needs_turn = Config::kPingpong || (Config::kStaggers && consumer == 1);
+  const bool had_first_turn = Config::kPingpong && consumer == 0;
+  const int head_start = min(Config::kHeadStart, k_tiles);
+  const int handover = Config::kPingpong ? k_tiles : consumer == 0 ? head_start : 0;
+
   Output<Config, Epilogue> output(params, out_map, shared, consumer);
   RingPosition<Config::kStages> position;
   if constexpr (Config::kPingpong) position.skip(consumer * k_tiles);
 
   uint32_t parity = 0;
   TileWalk<Config> walk(params.order, place, Config::kPingpong ? consumer : 0);
-  for (; !walk.done(); walk.advance(kStride)) {
+  while (!walk.done()) {
     int row, column;
     walk.locate(row, column);
+    column += place.part * Config::kShareColumns;
+    output.fetch_bias(column);
 
-    // The first warpgroup's first turn comes with the fresh barrier.
-    if constexpr (Config::kPingpong) wait(shared.turn[consumer], parity ^ (consumer == 0));
-    float accumulators[Config::kBlocksM][Config::kTileN / 2];
+    if (needs_turn) wait(shared.turn[consumer], parity ^ had_first_turn);
+    Accumulators<Config> accumulators;
     const uint32_t in_flight =
-        multiply<Config>(shared, place, position, k_tiles, first_row, accumulators);
-    if constexpr (Config::kPingpong) {
-      __syncwarp();
-      if (threadIdx.x % kWarp == 0) arrive(shared.turn[consumer ^ 1]);
-      position.skip(k_tiles);  // the other warpgroup's tile
-    }
-    output.load_bias(column);
+        multiply<Config>(shared, place, position, k_tiles, handover, shared.turn[consumer ^ 1],
+                         first_row, accumulators);
+    if constexpr (Config::kPingpong) position.skip(k_tiles);  // the other warpgroup's tile
+    output.publish_bias();
     wait_wgmma<0>();
     pin_registers(accumulators);
     release_stage<Config>(shared, in_flight, place);
 
+    walk.advance(kStride);
     if constexpr (Config::kSplitK > 1) {
-      output.reduce_and_store(accumulators, row + first_row, column, place.rank);
+      float sums[Config::kBlocksM][Config::kShareColumns / 2];
+      add_parts<Config>(
+          shared, consumer, threadIdx.x % kWarpgroup, place.part,
+          [&](uint32_t part) { return place.block_of_part(part); }, accumulators, sums);
+      if (!walk.done()) sync_cluster();  // the next tile's parts may come
+      output.store(sums, row + first_row, column);
     } else {
       output.store(accumulators, row + first_row, column);
     }
@@ -266,13 +311,15 @@ __device__ __forceinline__ void warp_specialized_gemm(
   auto& shared = *reinterpret_cast<SharedStorage<Config>*>(shared_memory);
 
   const ClusterPlace<Config> place;
-  const KRange range = k_range<Config>(params.k_tiles, place.rank);
+  const KRange range = k_range<Config>(params.k_tiles, place.part);
 
   if (threadIdx.x == 0) {
     prefetch_descriptor(x_map);
     prefetch_descriptor(weight_map);
-    if (params.store_by_tma) prefetch_descriptor(out_map);
     init_barriers<Config>(shared);
+  } else if (threadIdx.x == kWarp) {
+    prefetch_first_stages<Config>(x_map, weight_map, params.order, place, range);
+    if (params.store_by_tma) prefetch_descriptor(out_map);
   }
   __syncthreads();
   if constexpr (Config::kClusterSize > 1) sync_cluster();
