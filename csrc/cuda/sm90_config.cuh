@@ -66,11 +66,13 @@ struct Config {
   // Of a tile this block multiplies all columns, and stores its share.
   static constexpr int kShareColumns = kTileN / kSplitK;
 
-  // Every warp stores its own 16 rows, in pieces, through its own staging buffers.
+  // Every warp stores its own 16 rows, in pieces, through its own staging buffers. A piece's outputs
+  // are all in registers at once, beside the accumulators.
   static constexpr int kPieceRows = kWgmmaM / kWarpsPerWarpgroup;
-  static constexpr int kPieceColumns = kShareColumns % 64 == 0   ? 64
-                                       : kShareColumns % 32 == 0 ? 32
-                                                                 : 16;
+  static constexpr int kAccumulators = kBlocksM * kTileN / 2;
+  static constexpr int kPieceColumns = kShareColumns % 64 == 0 && kAccumulators <= 128 ? 64
+                                       : kShareColumns % 32 == 0                       ? 32
+                                                                                       : 16;
   static constexpr int kStagingBuffers = kSplitK > 1 ? 1 : 2;
 
   static_assert(sizeof(Element) == 2);
@@ -100,7 +102,7 @@ struct alignas(kSwizzleAtomBytes) SharedStorage {
   Element staging[Config::kConsumers][kWarpsPerWarpgroup][Config::kStagingBuffers]
                  [Config::kPieceRows][Config::kPieceColumns];
   std::conditional_t<(Config::kSplitK > 1), PartialSums<Config>, Empty> partial;
-  float bias[Config::kConsumers][Config::kShareColumns];
+  alignas(16) float bias[Config::kConsumers][Config::kShareColumns];
 
   uint64_t full[Config::kStages];   // TMA has written the stage
   uint64_t empty[Config::kStages];  // every reader, in every block it was sent to, is done with it

@@ -76,11 +76,13 @@ class Output {
       for (int piece = 0; piece < kColumns / Config::kPieceColumns; ++piece) {
         const int first_column = column + piece * Config::kPieceColumns;
         if (first_row >= params_.m || first_column >= params_.n) continue;
+        Matrices matrices;
+        evaluate(sums[block], piece, matrices);
         Piece& buffer = shared_.staging[consumer_][warp_][staging_];
         staging_ = (staging_ + 1) % Config::kStagingBuffers;
         if (lane_ == 0) wait_until_stores_have_read<Config::kStagingBuffers - 1>();
         __syncwarp();
-        evaluate(sums[block], piece, buffer);
+        stage(matrices, buffer);
         if (params_.store_by_tma) {
           fence_shared_for_tma();
           __syncwarp();
@@ -103,6 +105,9 @@ class Output {
 
  private:
   using Piece = Element[Config::kPieceRows][Config::kPieceColumns];
+  // A thread's outputs in a piece, sixteen columns at a time, as stmatrix takes them.
+  static constexpr int kSteps = Config::kPieceColumns / 16;
+  using Matrices = uint32_t[kSteps][4];
   static constexpr int kBiasesPerThread = (kColumns + kWarpgroup - 1) / kWarpgroup;
 
   // The chunk of 16 bytes that TMA's swizzle for rows of this length has at `chunk` of `row`.
@@ -112,27 +117,33 @@ class Output {
     return chunk ^ (row / kRowsPerSwizzleRow % kChunks);
   }
 
-  // Sixteen columns at a time: a thread has four of them in each of two rows.
+  // The whole piece before any of it is staged: independent chains of arithmetic hide each other's
+  // latency. Of sixteen columns a thread has four in each of two rows.
   __device__ __forceinline__ void evaluate(const float (&sums)[kColumns / 2], int piece,
-                                           Piece& buffer) const {
-    const int row = lane_ % 16;  // whose address this lane gives to stmatrix
+                                           Matrices& matrices) const {
 #pragma unroll
-    for (int first = 0; first < Config::kPieceColumns; first += 16) {
-      const int in_tile = piece * Config::kPieceColumns + first;
+    for (int step = 0; step < kSteps; ++step) {
+      const int in_tile = piece * Config::kPieceColumns + step * 16;
       const float* const shared_bias = &shared_.bias[consumer_][in_tile + lane_ % 4 * 2];
       const float2 left = reinterpret_cast<const float2*>(shared_bias)[0];
       const float2 right = reinterpret_cast<const float2*>(shared_bias)[4];
       const float bias[4] = {left.x, left.y, right.x, right.y};
-      uint32_t matrices[4];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int i = in_tile / 2 + 2 * half;
         float values[4] = {sums[i], sums[i + 1], sums[i + 4], sums[i + 5]};
         params_.epilogue(values, bias);
-        matrices[half] = pack(Element{}, values[0], values[1]);
-        matrices[2 + half] = pack(Element{}, values[2], values[3]);
+        matrices[step][half] = pack(Element{}, values[0], values[1]);
+        matrices[step][2 + half] = pack(Element{}, values[2], values[3]);
       }
-      store_matrices(&buffer[row][swizzled(row, first / 8 + lane_ / 16) * 8], matrices);
+    }
+  }
+
+  __device__ __forceinline__ void stage(const Matrices& matrices, Piece& buffer) const {
+    const int row = lane_ % 16;  // whose address this lane gives to stmatrix
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      store_matrices(&buffer[row][swizzled(row, 2 * step + lane_ / 16) * 8], matrices[step]);
     }
   }
 

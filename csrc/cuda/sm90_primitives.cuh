@@ -155,6 +155,16 @@ __device__ __forceinline__ uint32_t block_rank_in_cluster() {
   return rank;
 }
 
+// The two halves of a meeting of the cluster's threads that orders no memory but the initialisation
+// of barriers, which has its own fence.
+__device__ __forceinline__ void arrive_at_cluster_unordered() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void wait_for_cluster() {
+  asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+}
+
 // Every thread of the cluster that has not exited arrives; what they wrote is then visible to all.
 __device__ __forceinline__ void sync_cluster() {
   asm volatile(

@@ -60,27 +60,39 @@ template <class Config>
 class TileWalk {
  public:
   __device__ __forceinline__ TileWalk(const TileOrder& order, const ClusterPlace<Config>& place,
-                                      int skipped = 0)
+                                      int skipped)
       : order_(order),
         place_(place),
         step_(gridDim.x / Config::kClusterSize),
-        index_(blockIdx.x / Config::kClusterSize + skipped * step_) {}
-
-  __device__ __forceinline__ bool done() const { return index_ >= order_.count(); }
-  __device__ __forceinline__ void advance(int tiles = 1) { index_ += tiles * step_; }
-
-  // The first row and column of the current tile.
-  __device__ __forceinline__ void locate(int& row, int& column) const {
-    order_.locate(index_, row, column);
-    row = (row * Config::kClusterM + place_.m) * Config::kTileM;
-    column = (column * Config::kClusterN + place_.n) * Config::kTileN;
+        index_(blockIdx.x / Config::kClusterSize + skipped * step_) {
+    locate();
   }
 
+  __device__ __forceinline__ bool done() const { return index_ >= order_.count(); }
+
+  __device__ __forceinline__ void advance(int tiles = 1) {
+    index_ += tiles * step_;
+    locate();
+  }
+
+  // The first row and column of the current tile.
+  __device__ __forceinline__ int row() const { return position_.row; }
+  __device__ __forceinline__ int column() const { return position_.column; }
+
  private:
+  __device__ __forceinline__ void locate() {
+    if (done()) return;
+    const TilePosition cluster = order_.locate(index_);
+    position_ = {(cluster.row * Config::kClusterM + static_cast<int>(place_.m)) * Config::kTileM,
+                 (cluster.column * Config::kClusterN + static_cast<int>(place_.n)) *
+                     Config::kTileN};
+  }
+
   const TileOrder& order_;
   const ClusterPlace<Config>& place_;
   const int step_;
   int index_;
+  TilePosition position_{};
 };
 
 template <class Config>
@@ -115,18 +127,15 @@ __device__ __forceinline__ void load_stage(SharedStorage<Config>& shared, uint32
 template <class Config>
 __device__ __forceinline__ void prefetch_first_stages(const CUtensorMap& x_map,
                                                       const CUtensorMap& weight_map,
-                                                      const TileOrder& order,
+                                                      const TileWalk<Config>& walk,
                                                       const ClusterPlace<Config>& place,
                                                       KRange range) {
-  const TileWalk<Config> walk(order, place);
   if (walk.done()) return;
-  int row, column;
-  walk.locate(row, column);
   const int boxes = min(Config::kStages, range.end - range.begin) * Config::kBoxes;
   for (int box = 0; box < boxes; ++box) {
     const int k = range.begin * Config::kTileK + box * Config::kBoxColumns;
-    prefetch_box(x_map, k, row + place.n * Config::kBoxRowsX);
-    prefetch_box(weight_map, k, column + place.m * Config::kBoxRowsWeight);
+    prefetch_box(x_map, k, walk.row() + place.n * Config::kBoxRowsX);
+    prefetch_box(weight_map, k, walk.column() + place.m * Config::kBoxRowsWeight);
   }
 }
 
@@ -135,20 +144,17 @@ __device__ __forceinline__ void prefetch_first_stages(const CUtensorMap& x_map,
 // exited.
 template <class Config>
 __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUtensorMap& x_map,
-                                        const CUtensorMap& weight_map, const TileOrder& order,
+                                        const CUtensorMap& weight_map, TileWalk<Config> walk,
                                         const ClusterPlace<Config>& place, KRange range) {
   RingPosition<Config::kStages> position;
-  TileWalk<Config> walk(order, place);
   while (!walk.done()) {
-    int row, column;
-    walk.locate(row, column);
     const int end = threadIdx.x == 0 ? range.end : range.begin;
     for (int k_tile = range.begin; k_tile < end; ++k_tile) {
       wait(shared.empty[position.stage], position.parity ^ 1);
       // Boxes that reach beyond a matrix are zero-filled and count in full.
       arrive_expecting(shared.full[position.stage], Config::kStageBytes);
-      load_stage<Config>(shared, position.stage, x_map, weight_map, place, row, column,
-                         k_tile * Config::kTileK);
+      load_stage<Config>(shared, position.stage, x_map, weight_map, place, walk.row(),
+                         walk.column(), k_tile * Config::kTileK);
       position.advance();
     }
     walk.advance();
@@ -160,7 +166,7 @@ __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUt
   }
   if constexpr (ClusterPlace<Config>::kWriters > 1) {
     // Other blocks still signal this block's barriers: outlive them.
-    for (int stage = 0; stage < Config::kStages; ++stage) {
+    for (int stage = 0; threadIdx.x == 0 && stage < Config::kStages; ++stage) {
       wait(shared.empty[position.stage], position.parity ^ 1);
       position.advance();
     }
@@ -240,53 +246,54 @@ __device__ __forceinline__ uint32_t multiply(SharedStorage<Config>& shared,
 template <class Config, class Epilogue>
 __device__ __forceinline__ void consume(SharedStorage<Config>& shared, const CUtensorMap& out_map,
                                         const Params<typename Config::Element, Epilogue>& params,
-                                        const ClusterPlace<Config>& place, KRange range,
-                                        int consumer) {
+                                        TileWalk<Config> walk, const ClusterPlace<Config>& place,
+                                        KRange range, int consumer) {
   constexpr int kStride = Config::kPingpong ? 2 : 1;
   const int first_row = Config::kPingpong ? 0 : consumer * Config::kBlocksM * kWgmmaM;
+  const int first_column = place.part * Config::kShareColumns;
   const int k_tiles = range.end - range.begin;
   // Ping-pong: turns are tiles, and the very first comes with the fresh barrier. Cooperative: the
-  // first warpgroup needs no turn, and gives the second its own in the middle of each tile.
-  const bool needs_turn = Config::kPingpong || (Config::kStaggers && consumer == 1);
+  // first warpgroup needs no turn, and gives the second its own in the middle of each tile. Tiles
+  // shorter than the ring would let it give the next before the last is taken.
+  const bool staggers = Config::kStaggers && k_tiles >= Config::kStages;
+  const bool needs_turn = Config::kPingpong || (staggers && consumer == 1);
   const bool had_first_turn = Config::kPingpong && consumer == 0;
-  const int head_start = min(Config::kHeadStart, k_tiles);
-  const int handover = Config::kPingpong ? k_tiles : consumer == 0 ? head_start : 0;
+  const int head_start = staggers && consumer == 0 ? Config::kHeadStart : 0;
+  const int handover = Config::kPingpong ? k_tiles : head_start;
 
   Output<Config, Epilogue> output(params, out_map, shared, consumer);
   RingPosition<Config::kStages> position;
   if constexpr (Config::kPingpong) position.skip(consumer * k_tiles);
 
-  uint32_t parity = 0;
-  TileWalk<Config> walk(params.order, place, Config::kPingpong ? consumer : 0);
-  while (!walk.done()) {
-    int row, column;
-    walk.locate(row, column);
-    column += place.part * Config::kShareColumns;
-    output.fetch_bias(column);
-
+  if (!walk.done()) output.fetch_bias(walk.column() + first_column);
+  for (uint32_t parity = 0; !walk.done(); parity ^= 1) {
     if (needs_turn) wait(shared.turn[consumer], parity ^ had_first_turn);
     Accumulators<Config> accumulators;
     const uint32_t in_flight =
         multiply<Config>(shared, place, position, k_tiles, handover, shared.turn[consumer ^ 1],
                          first_row, accumulators);
     if constexpr (Config::kPingpong) position.skip(k_tiles);  // the other warpgroup's tile
+
+    // All that the next tile needs to know, while the last products are in flight.
+    const int row = walk.row() + first_row;
+    const int column = walk.column() + first_column;
     output.publish_bias();
+    walk.advance(kStride);
+    if (!walk.done()) output.fetch_bias(walk.column() + first_column);
     wait_wgmma<0>();
     pin_registers(accumulators);
     release_stage<Config>(shared, in_flight, place);
 
-    walk.advance(kStride);
     if constexpr (Config::kSplitK > 1) {
       float sums[Config::kBlocksM][Config::kShareColumns / 2];
       add_parts<Config>(
           shared, consumer, threadIdx.x % kWarpgroup, place.part,
           [&](uint32_t part) { return place.block_of_part(part); }, accumulators, sums);
       if (!walk.done()) sync_cluster();  // the next tile's parts may come
-      output.store(sums, row + first_row, column);
+      output.store(sums, row, column);
     } else {
-      output.store(accumulators, row + first_row, column);
+      output.store(accumulators, row, column);
     }
-    parity ^= 1;
   }
   output.finish();
 }
@@ -317,23 +324,32 @@ __device__ __forceinline__ void warp_specialized_gemm(
     prefetch_descriptor(x_map);
     prefetch_descriptor(weight_map);
     init_barriers<Config>(shared);
-  } else if (threadIdx.x == kWarp) {
-    prefetch_first_stages<Config>(x_map, weight_map, params.order, place, range);
-    if (params.store_by_tma) prefetch_descriptor(out_map);
   }
-  __syncthreads();
-  if constexpr (Config::kClusterSize > 1) sync_cluster();
+  __syncwarp();
+  if constexpr (Config::kClusterSize > 1) arrive_at_cluster_unordered();
 
   const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / kWarpgroup, 0);
+  const TileWalk<Config> walk(params.order, place, Config::kPingpong && warpgroup == 2);
+  if (threadIdx.x == kWarp) {
+    prefetch_first_stages<Config>(x_map, weight_map, walk, place, range);
+    if (params.store_by_tma) prefetch_descriptor(out_map);
+  }
+  __syncwarp();
+  if constexpr (Config::kClusterSize > 1) {
+    wait_for_cluster();
+  } else {
+    __syncthreads();
+  }
+
   if (warpgroup == 0) {
     if constexpr (Config::kMovesRegisters) shrink_registers<Config::kProducerRegisters>();
     constexpr int kProducers = Config::kSplitK > 1 ? kWarp : 1;
     if (threadIdx.x < kProducers) {
-      produce<Config>(shared, x_map, weight_map, params.order, place, range);
+      produce<Config>(shared, x_map, weight_map, walk, place, range);
     }
   } else {
     if constexpr (Config::kMovesRegisters) grow_registers<Config::kConsumerRegisters>();
-    consume<Config>(shared, out_map, params, place, range, warpgroup - 1);
+    consume<Config>(shared, out_map, params, walk, place, range, warpgroup - 1);
   }
 }
 
