@@ -50,11 +50,11 @@ struct Config {
   static constexpr bool kStaggers = !kPingpong && kConsumers == 2;
   static constexpr int kHeadStart = std::min(3, kStages - 1);
 
-  // setmaxnreg: 128 x 40 + 256 x 232 registers are the 384 x 168 the block starts with. With one
+  // setmaxnreg: 128 x 24 + 256 x 240 registers are the 384 x 168 the block starts with. With one
   // consumer warpgroup there are enough without.
   static constexpr bool kMovesRegisters = kConsumers == 2;
-  static constexpr int kProducerRegisters = 40;
-  static constexpr int kConsumerRegisters = 232;
+  static constexpr int kProducerRegisters = 24;
+  static constexpr int kConsumerRegisters = 240;
 
   // TMA boxes are one swizzle row (64 elements) wide.
   static constexpr int kBoxColumns = kSwizzleBytes / static_cast<int>(sizeof(Element));
@@ -107,6 +107,7 @@ struct alignas(kSwizzleAtomBytes) SharedStorage {
   uint64_t full[Config::kStages];   // TMA has written the stage
   uint64_t empty[Config::kStages];  // every reader, in every block it was sent to, is done with it
   uint64_t turn[2];                 // this warpgroup may multiply
+  uint64_t received[2];             // the other parts of this warpgroup's sums have come
 };
 
 // Which stage of the ring comes next, and the parity of its current round.

@@ -111,6 +111,8 @@ constexpr const char* summation(int split_k) {
       return "wgmma_k16";
     case 2:
       return "wgmma_k16_split2";
+    case 3:
+      return "wgmma_k16_split3";
     default:
       return "wgmma_k16_split4";
   }
@@ -177,34 +179,32 @@ Instance instance(const char* label, const char* entry_symbol) {
   APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 4, 1, 2, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 4, 1, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 256, 128, 64, 4, 1, 2, 1) \
-  APPLY(__VA_ARGS__, cooperative, 256, 128, 64, 4, 2, 1, 1) \
-  APPLY(__VA_ARGS__, cooperative, 256, 160, 64, 3, 2, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 256, 160, 64, 3, 1, 2, 1) \
-  APPLY(__VA_ARGS__, cooperative, 256, 96, 64, 4, 1, 2, 1)  \
-  APPLY(__VA_ARGS__, cooperative, 128, 208, 64, 4, 2, 1, 1) \
-  APPLY(__VA_ARGS__, cooperative, 128, 192, 64, 4, 2, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 2, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 1, 2, 1) \
-  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 2, 2, 1) \
-  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 4, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 1, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 2, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 96, 64, 7, 2, 1, 1)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 96, 64, 7, 1, 2, 1)  \
   APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 1, 1)  \
   APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 2, 1)  \
-  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 2, 2, 1)  \
-  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 4, 1)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 2, 1, 1)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 128, 4, 1, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 3, 1, 1, 2) \
-  APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 3, 2, 1, 2) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 2) \
-  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 2, 1, 2) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 2, 2) \
-  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 2, 2, 2) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 2, 1, 2) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 4) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 2, 4) \
-  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 6, 1, 1, 2)  \
-  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 6, 1, 2, 2)  \
-  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 6, 1, 4, 2)  \
-  APPLY(__VA_ARGS__, pingpong, 128, 192, 64, 4, 2, 1, 1)    \
-  APPLY(__VA_ARGS__, pingpong, 128, 160, 64, 4, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, cooperative, 128, 96, 64, 5, 1, 1, 3)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 1, 2)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 128, 4, 1, 1, 2) \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 1, 4)  \
+  APPLY(__VA_ARGS__, pingpong, 128, 192, 64, 5, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 192, 128, 64, 5, 1, 2, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 128, 176, 64, 5, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 128, 160, 64, 5, 2, 1, 1)    \
   APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 1, 2, 1)    \
   APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 1, 1, 1)    \
   APPLY(__VA_ARGS__, pingpong, 64, 256, 64, 4, 2, 1, 1)

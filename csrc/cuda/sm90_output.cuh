@@ -68,34 +68,27 @@ class Output {
     sync_warpgroup(1 + consumer_);
   }
 
+  // A piece is sent off after the next one's arithmetic, by when its staging is long complete.
   __device__ __forceinline__ void store(const Sums& sums, int row, int column) {
 #pragma unroll
     for (int block = 0; block < Config::kBlocksM; ++block) {
       const int first_row = row + block * kWgmmaM + warp_ * Config::kPieceRows;
+      if (first_row >= params_.m) break;
 #pragma unroll
       for (int piece = 0; piece < kColumns / Config::kPieceColumns; ++piece) {
         const int first_column = column + piece * Config::kPieceColumns;
-        if (first_row >= params_.m || first_column >= params_.n) continue;
+        if (first_column >= params_.n) break;
         Matrices matrices;
         evaluate(sums[block], piece, matrices);
-        Piece& buffer = shared_.staging[consumer_][warp_][staging_];
-        staging_ = (staging_ + 1) % Config::kStagingBuffers;
+        send_staged();
         if (lane_ == 0) wait_until_stores_have_read<Config::kStagingBuffers - 1>();
         __syncwarp();
-        stage(matrices, buffer);
-        if (params_.store_by_tma) {
-          fence_shared_for_tma();
-          __syncwarp();
-          if (lane_ == 0) {
-            store_box(out_map_, buffer, first_column, first_row);
-            commit_stores();
-          }
-        } else {
-          __syncwarp();
-          copy(buffer, first_row, first_column);
-        }
+        staging_ = (staging_ + 1) % Config::kStagingBuffers;
+        stage(matrices, shared_.staging[consumer_][warp_][staging_]);
+        staged_ = {first_row, first_column};
       }
     }
+    send_staged();
   }
 
   // Shared memory may go away once pending stores have read it.
@@ -147,11 +140,29 @@ class Output {
     }
   }
 
+  __device__ __forceinline__ void send_staged() {
+    if (staged_.row < 0) return;
+    const Piece& buffer = shared_.staging[consumer_][warp_][staging_];
+    if (params_.store_by_tma) {
+      fence_shared_for_tma();
+      __syncwarp();
+      if (lane_ == 0) {
+        store_box(out_map_, buffer, staged_.column, staged_.row);
+        commit_stores();
+      }
+    } else {
+      __syncwarp();
+      copy(buffer);
+    }
+    staged_.row = kNothing;
+  }
+
   // Where rows of the output are not aligned as TMA wants them.
-  __device__ __forceinline__ void copy(const Piece& buffer, int first_row, int first_column) const {
-    const int rows = min(Config::kPieceRows, params_.m - first_row);
-    const int columns = min(Config::kPieceColumns, params_.n - first_column);
-    Element* target = params_.out + static_cast<int64_t>(first_row) * params_.n + first_column;
+  __device__ __forceinline__ void copy(const Piece& buffer) const {
+    const int rows = min(Config::kPieceRows, params_.m - staged_.row);
+    const int columns = min(Config::kPieceColumns, params_.n - staged_.column);
+    Element* target =
+        params_.out + static_cast<int64_t>(staged_.row) * params_.n + staged_.column;
 #pragma unroll 1
     for (int row = 0; row < rows; ++row, target += params_.n) {
 #pragma unroll
@@ -168,7 +179,9 @@ class Output {
   const CUtensorMap& out_map_;
   SharedStorage<Config>& shared_;
   const int consumer_, thread_, lane_, warp_;
-  int staging_ = 0;
+  int staging_ = 0;  // the buffer used last
+  static constexpr int kNothing = -1;
+  TilePosition staged_{kNothing, 0};  // its piece, if that is not yet on its way
   uint32_t fetched_bias_[kBiasesPerThread];
 };
 

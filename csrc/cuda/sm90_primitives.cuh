@@ -70,6 +70,22 @@ __device__ __forceinline__ void wait(uint64_t& barrier, uint32_t parity) {
   } while (completed == 0);
 }
 
+// The same for what other blocks of the cluster have sent.
+__device__ __forceinline__ void wait_for_other_blocks(uint64_t& barrier, uint32_t parity) {
+  uint32_t completed;
+  do {
+    asm volatile(
+        "{\n"
+        ".reg .pred completed;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 completed, [%1], %2;\n"
+        "selp.b32 %0, 1, 0, completed;\n"
+        "}\n"
+        : "=r"(completed)
+        : "r"(shared_address(&barrier)), "r"(parity)
+        : "memory");
+  } while (completed == 0);
+}
+
 // ---- TMA ---------------------------------------------------------------------------------------
 
 __device__ __forceinline__ void prefetch_descriptor(const CUtensorMap& map) {
@@ -95,14 +111,6 @@ __device__ __forceinline__ void load_box_multicast(const CUtensorMap& map, uint6
       "l"(reinterpret_cast<uint64_t>(&map)), "r"(shared_address(&barrier)), "h"(blocks),
       "r"(column), "r"(row)
       : "memory");
-}
-
-// Brings the box as far as L2. Needs no barrier, so that it may come before any is ready.
-__device__ __forceinline__ void prefetch_box(const CUtensorMap& map, int column, int row) {
-  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(
-                   reinterpret_cast<uint64_t>(&map)),
-               "r"(column), "r"(row)
-               : "memory");
 }
 
 __device__ __forceinline__ void store_box(const CUtensorMap& map, const void* source, int column,
@@ -173,11 +181,13 @@ __device__ __forceinline__ void sync_cluster() {
           : "memory");
 }
 
-// To an address in the cluster's shared memory.
-__device__ __forceinline__ void store_cluster_shared(uint32_t address, float4 value) {
-  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.x),
-               "f"(value.y), "f"(value.z), "f"(value.w)
-               : "memory");
+// To an address in the cluster's shared memory; its bytes count towards the barrier there.
+__device__ __forceinline__ void send_to_block(uint32_t address, float4 value, uint32_t barrier) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::
+          "r"(address),
+      "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w), "r"(barrier)
+      : "memory");
 }
 
 // Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8.

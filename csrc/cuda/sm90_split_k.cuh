@@ -10,10 +10,11 @@ template <class Config>
 using Accumulators = float[Config::kBlocksM][Config::kTileN / 2];
 
 // For thread `thread` of a consumer warpgroup. `block_of_part(p)` is the rank of the block with part
-// p of this tile. Ends the pushes with a meeting of the whole cluster.
+// p of this tile; all of them are ready for these sums.
 template <class Config, class BlockOfPart>
 __device__ __forceinline__ void add_parts(SharedStorage<Config>& shared, int consumer, int thread,
                                           uint32_t own_part, BlockOfPart block_of_part,
+                                          uint32_t parity,
                                           const Accumulators<Config>& accumulators,
                                           float (&sums)[Config::kBlocksM]
                                                        [Config::kShareColumns / 2]) {
@@ -23,9 +24,15 @@ __device__ __forceinline__ void add_parts(SharedStorage<Config>& shared, int con
   const auto slot = [](uint32_t sender, uint32_t receiver) {
     return sender < receiver ? sender : sender - 1;
   };
+  uint64_t& received = shared.received[consumer];
+  if (thread == 0) {
+    arrive_expecting(received, (Config::kSplitK - 1) * Config::kBlocksM * kGroups * kWarpgroup *
+                                   sizeof(float4));
+  }
 #pragma unroll
   for (int part = 0; part < Config::kSplitK; ++part) {
     if (part == own_part) continue;
+    const uint32_t barrier = address_in_block(&received, block_of_part(part));
     const uint32_t target =
         address_in_block(&shared.partial.part[slot(own_part, part)][consumer][0][0][thread],
                          block_of_part(part));
@@ -34,12 +41,12 @@ __device__ __forceinline__ void add_parts(SharedStorage<Config>& shared, int con
 #pragma unroll
       for (int group = 0; group < kGroups; ++group) {
         const float* const four = &accumulators[block][part * kShare + 4 * group];
-        store_cluster_shared(target + (block * kGroups + group) * kWarpgroup * sizeof(float4),
-                             {four[0], four[1], four[2], four[3]});
+        send_to_block(target + (block * kGroups + group) * kWarpgroup * sizeof(float4),
+                      {four[0], four[1], four[2], four[3]}, barrier);
       }
     }
   }
-  sync_cluster();
+  wait_for_other_blocks(received, parity);
 
 #pragma unroll
   for (int block = 0; block < Config::kBlocksM; ++block) {

@@ -123,25 +123,8 @@ __device__ __forceinline__ void load_stage(SharedStorage<Config>& shared, uint32
   }
 }
 
-// The first loads' bytes start on their way to L2 while the blocks of a cluster find each other.
-template <class Config>
-__device__ __forceinline__ void prefetch_first_stages(const CUtensorMap& x_map,
-                                                      const CUtensorMap& weight_map,
-                                                      const TileWalk<Config>& walk,
-                                                      const ClusterPlace<Config>& place,
-                                                      KRange range) {
-  if (walk.done()) return;
-  const int boxes = min(Config::kStages, range.end - range.begin) * Config::kBoxes;
-  for (int box = 0; box < boxes; ++box) {
-    const int k = range.begin * Config::kTileK + box * Config::kBoxColumns;
-    prefetch_box(x_map, k, walk.row() + place.n * Config::kBoxRowsX);
-    prefetch_box(weight_map, k, walk.column() + place.m * Config::kBoxRowsWeight);
-  }
-}
-
 // Run by one thread; where blocks split K, by its whole warp, since the blocks of the cluster then
-// meet after each tile and before the next, and such a meeting waits for every thread that has not
-// exited.
+// meet between tiles, and such a meeting waits for every thread that has not exited.
 template <class Config>
 __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUtensorMap& x_map,
                                         const CUtensorMap& weight_map, TileWalk<Config> walk,
@@ -160,7 +143,6 @@ __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUt
     walk.advance();
     if constexpr (Config::kSplitK > 1) {
       __syncwarp();
-      sync_cluster();
       if (!walk.done()) sync_cluster();
     }
   }
@@ -288,7 +270,7 @@ __device__ __forceinline__ void consume(SharedStorage<Config>& shared, const CUt
       float sums[Config::kBlocksM][Config::kShareColumns / 2];
       add_parts<Config>(
           shared, consumer, threadIdx.x % kWarpgroup, place.part,
-          [&](uint32_t part) { return place.block_of_part(part); }, accumulators, sums);
+          [&](uint32_t part) { return place.block_of_part(part); }, parity, accumulators, sums);
       if (!walk.done()) sync_cluster();  // the next tile's parts may come
       output.store(sums, row, column);
     } else {
@@ -307,6 +289,7 @@ __device__ __forceinline__ void init_barriers(SharedStorage<Config>& shared) {
     init_barrier(shared.empty[stage], kReaders);
   }
   for (uint64_t& turn : shared.turn) init_barrier(turn, kWarps);
+  for (uint64_t& received : shared.received) init_barrier(received, 1);
   fence_barrier_init();
 }
 
@@ -330,10 +313,7 @@ __device__ __forceinline__ void warp_specialized_gemm(
 
   const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / kWarpgroup, 0);
   const TileWalk<Config> walk(params.order, place, Config::kPingpong && warpgroup == 2);
-  if (threadIdx.x == kWarp) {
-    prefetch_first_stages<Config>(x_map, weight_map, walk, place, range);
-    if (params.store_by_tma) prefetch_descriptor(out_map);
-  }
+  if (threadIdx.x == kWarp && params.store_by_tma) prefetch_descriptor(out_map);
   __syncwarp();
   if constexpr (Config::kClusterSize > 1) {
     wait_for_cluster();
