@@ -21,24 +21,21 @@ __device__ __forceinline__ float sigmoid(float z) {
   return reciprocal_approximate(1.0f + exp2_approximate(z * kMinusLog2E));
 }
 
-// Four at once, with one reciprocal: of the product of the four denominators, which is kept finite
-// by taking sigmoid for 2^-31 at least. For NaN the result is some number: the caller adds z.
-__device__ __forceinline__ void sigmoid(const float (&z)[4], float (&result)[4]) {
-  constexpr float kLargestExponent = 31.0f;
-  float denominator[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    denominator[i] = 1.0f + exp2_approximate(fminf(z[i] * kMinusLog2E, kLargestExponent));
-  }
-  const float left = denominator[0] * denominator[1];
-  const float right = denominator[2] * denominator[3];
+// One over each of several numbers, with the one instruction for their product.
+__device__ __forceinline__ void reciprocals(const float (&values)[2], float (&result)[2]) {
+  const float reciprocal = reciprocal_approximate(values[0] * values[1]);
+  result[0] = reciprocal * values[1];
+  result[1] = reciprocal * values[0];
+}
+
+__device__ __forceinline__ void reciprocals(const float (&values)[4], float (&result)[4]) {
+  const float left = values[0] * values[1], right = values[2] * values[3];
   const float reciprocal = reciprocal_approximate(left * right);
-  const float of_left = reciprocal * right;
-  const float of_right = reciprocal * left;
-  result[0] = of_left * denominator[1];
-  result[1] = of_left * denominator[0];
-  result[2] = of_right * denominator[3];
-  result[3] = of_right * denominator[2];
+  const float of_left = reciprocal * right, of_right = reciprocal * left;
+  result[0] = of_left * values[1];
+  result[1] = of_left * values[0];
+  result[2] = of_right * values[3];
+  result[3] = of_right * values[2];
 }
 
 // An epilogue is a pure function of (accumulator, bias), built from the operator's scalar.
@@ -52,15 +49,43 @@ struct SigmoidResidual {
     return z + scale * sigmoid(z);
   }
 
-  // In place, for four outputs at once. Their roundings depend on each other: the four must be the
-  // same ones wherever a row is computed.
-  __device__ __forceinline__ void operator()(float (&values)[4], const float (&bias)[4]) const {
-    float sigmoids[4];
+  // For many outputs of a thread, in groups of two or four that share a reciprocal. Their roundings
+  // depend on each other: groups must be the same ones of a row wherever it is computed. The product
+  // of the denominators is kept finite by taking sigmoid for 2^-31 at least; NaN comes back with z.
+  //
+  // In two steps, so that the caller has something to put between them while the exponentials,
+  // which are slow, finish. `work` is what the second step needs of the first.
+  template <int kGroups, int kCount>
+  __device__ __forceinline__ void start(float (&values)[kGroups][kCount],
+                                        const float (&bias)[kGroups][kCount],
+                                        float (&work)[kGroups][kCount]) const {
+    constexpr float kLargestExponent = 31.0f;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) values[i] += bias[i];
-    sigmoid(values, sigmoids);
+    for (int group = 0; group < kGroups; ++group) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) values[i] += scale * sigmoids[i];
+      for (int i = 0; i < kCount; ++i) {
+        values[group][i] += bias[group][i];
+        work[group][i] =
+            exp2_approximate(fminf(values[group][i] * kMinusLog2E, kLargestExponent));
+      }
+    }
+  }
+
+  template <int kGroups, int kCount>
+  __device__ __forceinline__ void finish(float (&values)[kGroups][kCount],
+                                         float (&work)[kGroups][kCount]) const {
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      float denominators[kCount];
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) denominators[i] = 1.0f + work[group][i];
+      reciprocals(denominators, work[group]);
+    }
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) values[group][i] += scale * work[group][i];
+    }
   }
 };
 

@@ -6,8 +6,16 @@
 
 namespace fusedops::sm90 {
 
+template <class Element>
+struct Operand {
+  const Element* data;
+  int64_t stride;  // between rows
+  int rows;
+};
+
 template <class Element, class Epilogue>
 struct Params {
+  Operand<Element> a, b;
   Bias<Element> bias;
   Epilogue epilogue;
   Element* out;
@@ -28,7 +36,8 @@ __device__ __forceinline__ uint32_t pack(__half, float low, float high) {
 }
 
 // Turns one consumer warpgroup's sums into stored outputs. Past the bias every warp is on its own:
-// it evaluates and stores 16 rows of each wgmma block.
+// it evaluates and stores 16 rows of each wgmma block, which are columns of the output if those are
+// transposed.
 template <class Config, class Epilogue>
 class Output {
  public:
@@ -47,13 +56,15 @@ class Output {
         lane_(threadIdx.x % kWarp),
         warp_(thread_ / kWarp) {}
 
-  // Before the tile's products, so that the loads are long done when publish_bias needs them.
-  __device__ __forceinline__ void fetch_bias(int first_column) {
+  // For the tile of sums whose first row and column these are. Before the tile's products, so that
+  // the loads are long done when publish_bias needs them.
+  __device__ __forceinline__ void fetch_bias(int row, int column) {
+    const int first = Config::kTransposed ? row : column;
 #pragma unroll
     for (int i = 0; i < kBiasesPerThread; ++i) {
-      const int column = thread_ + i * kWarpgroup;
-      const bool inside = column < kColumns && first_column + column < params_.n;
-      fetched_bias_[i] = inside ? params_.bias.bits(first_column + column) : 0;
+      const int index = thread_ + i * kWarpgroup;
+      const bool inside = index < Config::kBiases && first + index < params_.n;
+      fetched_bias_[i] = inside ? params_.bias.bits(first + index) : 0;
     }
   }
 
@@ -62,30 +73,35 @@ class Output {
 #pragma unroll
     for (int i = 0; i < kBiasesPerThread; ++i) {
       asm volatile("" : "+r"(fetched_bias_[i]));  // not earlier
-      const int column = thread_ + i * kWarpgroup;
-      if (column < kColumns) shared_.bias[consumer_][column] = params_.bias.value(fetched_bias_[i]);
+      const int index = thread_ + i * kWarpgroup;
+      if (index < Config::kBiases) {
+        shared_.bias[consumer_][index] = params_.bias.value(fetched_bias_[i]);
+      }
     }
     sync_warpgroup(1 + consumer_);
   }
 
-  // A piece is sent off after the next one's arithmetic, by when its staging is long complete.
   __device__ __forceinline__ void store(const Sums& sums, int row, int column) {
 #pragma unroll
     for (int block = 0; block < Config::kBlocksM; ++block) {
-      const int first_row = row + block * kWgmmaM + warp_ * Config::kPieceRows;
-      if (first_row >= params_.m) break;
+      const int first_row = row + block * kWgmmaM + warp_ * Config::kWarpRows;
+      if (first_row >= (Config::kTransposed ? params_.n : params_.m)) break;
 #pragma unroll
-      for (int piece = 0; piece < kColumns / Config::kPieceColumns; ++piece) {
-        const int first_column = column + piece * Config::kPieceColumns;
-        if (first_column >= params_.n) break;
-        Matrices matrices;
-        evaluate(sums[block], piece, matrices);
-        send_staged();
+      for (int piece = 0; piece < kColumns / Config::kPieceWidth; ++piece) {
+        const int first_column = column + piece * Config::kPieceWidth;
+        if (first_column >= (Config::kTransposed ? params_.m : params_.n)) break;
+        // The whole piece at once: independent chains of arithmetic hide each other's latency.
+        Values values, bias, work;
+        gather(sums[block], block, piece, values, bias);
+        params_.epilogue.start(values, bias, work);
+        send_staged();  // the last piece, complete by now
         if (lane_ == 0) wait_until_stores_have_read<Config::kStagingBuffers - 1>();
         __syncwarp();
+        params_.epilogue.finish(values, work);
         staging_ = (staging_ + 1) % Config::kStagingBuffers;
-        stage(matrices, shared_.staging[consumer_][warp_][staging_]);
-        staged_ = {first_row, first_column};
+        stage(values, shared_.staging[consumer_][warp_][staging_]);
+        staged_ = Config::kTransposed ? TilePosition{first_column, first_row}
+                                      : TilePosition{first_row, first_column};
       }
     }
     send_staged();
@@ -98,10 +114,12 @@ class Output {
 
  private:
   using Piece = Element[Config::kPieceRows][Config::kPieceColumns];
-  // A thread's outputs in a piece, sixteen columns at a time, as stmatrix takes them.
-  static constexpr int kSteps = Config::kPieceColumns / 16;
-  using Matrices = uint32_t[kSteps][4];
-  static constexpr int kBiasesPerThread = (kColumns + kWarpgroup - 1) / kWarpgroup;
+  // Of sixteen columns a thread has four in each of two rows. It evaluates those four together; if
+  // they are rows of the output, the two rows.
+  static constexpr int kSteps = Config::kPieceWidth / 16;
+  static constexpr int kTogether = Config::kTransposed ? 2 : 4;
+  using Values = float[8 * kSteps / kTogether][kTogether];
+  static constexpr int kBiasesPerThread = (Config::kBiases + kWarpgroup - 1) / kWarpgroup;
 
   // The chunk of 16 bytes that TMA's swizzle for rows of this length has at `chunk` of `row`.
   static __device__ __forceinline__ int swizzled(int row, int chunk) {
@@ -110,33 +128,63 @@ class Output {
     return chunk ^ (row / kRowsPerSwizzleRow % kChunks);
   }
 
-  // The whole piece before any of it is staged: independent chains of arithmetic hide each other's
-  // latency. Of sixteen columns a thread has four in each of two rows.
-  __device__ __forceinline__ void evaluate(const float (&sums)[kColumns / 2], int piece,
-                                           Matrices& matrices) const {
+  __device__ __forceinline__ void gather(const float (&sums)[kColumns / 2], int block, int piece,
+                                         Values& values, Values& bias) const {
+    const float* const piece_sums = &sums[piece * Config::kPieceWidth / 2];
+    if constexpr (Config::kTransposed) {
+      const int in_tile = block * kWgmmaM + warp_ * Config::kWarpRows + lane_ / 4;
+      const float upper = shared_.bias[consumer_][in_tile];
+      const float lower = shared_.bias[consumer_][in_tile + 8];
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      const int in_tile = piece * Config::kPieceColumns + step * 16;
-      const float* const shared_bias = &shared_.bias[consumer_][in_tile + lane_ % 4 * 2];
-      const float2 left = reinterpret_cast<const float2*>(shared_bias)[0];
-      const float2 right = reinterpret_cast<const float2*>(shared_bias)[4];
-      const float bias[4] = {left.x, left.y, right.x, right.y};
+      for (int i = 0; i < 4 * kSteps; ++i) {
+        const float* const four = &piece_sums[i / 2 * 4];
+        set(values[i], four[i % 2], four[i % 2 + 2]);
+        set(bias[i], upper, lower);
+      }
+    } else {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int i = in_tile / 2 + 2 * half;
-        float values[4] = {sums[i], sums[i + 1], sums[i + 4], sums[i + 5]};
-        params_.epilogue(values, bias);
-        matrices[step][half] = pack(Element{}, values[0], values[1]);
-        matrices[step][2 + half] = pack(Element{}, values[2], values[3]);
+      for (int step = 0; step < kSteps; ++step) {
+        const int in_tile = piece * Config::kPieceWidth + 16 * step + lane_ % 4 * 2;
+        const auto* const pairs =
+            reinterpret_cast<const float2*>(&shared_.bias[consumer_][in_tile]);
+        const float2 left = pairs[0], right = pairs[4];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const float* const four = &piece_sums[8 * step + 2 * half];
+          set(values[2 * step + half], four[0], four[1], four[4], four[5]);
+          set(bias[2 * step + half], left.x, left.y, right.x, right.y);
+        }
       }
     }
   }
 
-  __device__ __forceinline__ void stage(const Matrices& matrices, Piece& buffer) const {
-    const int row = lane_ % 16;  // whose address this lane gives to stmatrix
+  template <class... Numbers>
+  static __device__ __forceinline__ void set(float (&all)[kTogether], Numbers... numbers) {
+    int i = 0;
+    ((all[i++] = numbers), ...);
+  }
+
+  // Each lane gives stmatrix the address of one row of eight outputs.
+  __device__ __forceinline__ void stage(const Values& values, Piece& buffer) const {
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      store_matrices(&buffer[row][swizzled(row, 2 * step + lane_ / 16) * 8], matrices[step]);
+      if constexpr (Config::kTransposed) {
+        const float(&first)[4][2] = reinterpret_cast<const float(&)[4][2]>(values[4 * step]);
+        const uint32_t matrices[4] = {pack(Element{}, first[0][0], first[1][0]),
+                                      pack(Element{}, first[0][1], first[1][1]),
+                                      pack(Element{}, first[2][0], first[3][0]),
+                                      pack(Element{}, first[2][1], first[3][1])};
+        const int row = 16 * step + lane_ / 16 * 8 + lane_ % 8;
+        store_matrices_transposed(&buffer[row][swizzled(row, lane_ / 8 % 2) * 8], matrices);
+      } else {
+        const float(&upper)[4] = values[2 * step], (&lower)[4] = values[2 * step + 1];
+        const uint32_t matrices[4] = {pack(Element{}, upper[0], upper[1]),
+                                      pack(Element{}, lower[0], lower[1]),
+                                      pack(Element{}, upper[2], upper[3]),
+                                      pack(Element{}, lower[2], lower[3])};
+        const int row = lane_ % 16;
+        store_matrices(&buffer[row][swizzled(row, 2 * step + lane_ / 16) * 8], matrices);
+      }
     }
   }
 

@@ -92,6 +92,10 @@ __device__ __forceinline__ void prefetch_descriptor(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64_t>(&map)) : "memory");
 }
 
+__device__ __forceinline__ void prefetch_to_l2(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
 __device__ __forceinline__ void load_box(const CUtensorMap& map, uint64_t& barrier,
                                          void* destination, int column, int row) {
   asm volatile(
@@ -190,12 +194,21 @@ __device__ __forceinline__ void send_to_block(uint32_t address, float4 value, ui
       : "memory");
 }
 
-// Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8.
+// Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8, or
+// where they are transposed on the way, of its column.
 __device__ __forceinline__ void store_matrices(void* row, const uint32_t (&matrices)[4]) {
   asm volatile(
       "stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
       "r"(matrices[0]), "r"(matrices[1]), "r"(matrices[2]), "r"(matrices[3])
       : "memory");
+}
+
+__device__ __forceinline__ void store_matrices_transposed(void* column,
+                                                          const uint32_t (&matrices)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                   shared_address(column)),
+               "r"(matrices[0]), "r"(matrices[1]), "r"(matrices[2]), "r"(matrices[3])
+               : "memory");
 }
 
 }  // namespace fusedops::sm90

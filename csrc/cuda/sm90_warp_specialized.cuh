@@ -19,8 +19,8 @@ struct ClusterPlace {
   uint32_t m = rank % Config::kClusterM;
   uint32_t n = rank / Config::kClusterM % Config::kClusterN;
 
-  static constexpr bool kMulticastsX = Config::kClusterN > 1;
-  static constexpr bool kMulticastsWeight = Config::kClusterM > 1;
+  static constexpr bool kMulticastsA = Config::kClusterN > 1;
+  static constexpr bool kMulticastsB = Config::kClusterM > 1;
   // A stage is written by every block that shares this one's rows or columns.
   static constexpr int kWriters = Config::kClusterM + Config::kClusterN - 1;
 
@@ -97,28 +97,47 @@ class TileWalk {
 
 template <class Config>
 __device__ __forceinline__ void load_stage(SharedStorage<Config>& shared, uint32_t stage,
-                                           const CUtensorMap& x_map, const CUtensorMap& weight_map,
+                                           const CUtensorMap& a_map, const CUtensorMap& b_map,
                                            const ClusterPlace<Config>& place, int row, int column,
                                            int k) {
   using Place = ClusterPlace<Config>;
   uint64_t& full = shared.full[stage];
-  const int slice_x = place.n * Config::kBoxRowsX;
-  const int slice_weight = place.m * Config::kBoxRowsWeight;
+  const int slice_a = place.n * Config::kBoxRowsA;
+  const int slice_b = place.m * Config::kBoxRowsB;
 #pragma unroll
   for (int box = 0; box < Config::kBoxes; ++box) {
     const int box_k = k + box * Config::kBoxColumns;
-    void* const x = shared.x[stage][box][slice_x];
-    if constexpr (Place::kMulticastsX) {
-      load_box_multicast(x_map, full, x, box_k, row + slice_x, place.blocks_in_row());
+    void* const a = shared.a[stage][box][slice_a];
+    if constexpr (Place::kMulticastsA) {
+      load_box_multicast(a_map, full, a, box_k, row + slice_a, place.blocks_in_row());
     } else {
-      load_box(x_map, full, x, box_k, row);
+      load_box(a_map, full, a, box_k, row);
     }
-    void* const weight = shared.weight[stage][box][slice_weight];
-    if constexpr (Place::kMulticastsWeight) {
-      load_box_multicast(weight_map, full, weight, box_k, column + slice_weight,
+    void* const b = shared.b[stage][box][slice_b];
+    if constexpr (Place::kMulticastsB) {
+      load_box_multicast(b_map, full, b, box_k, column + slice_b,
                          place.blocks_in_column());
     } else {
-      load_box(weight_map, full, weight, box_k, column);
+      load_box(b_map, full, b, box_k, column);
+    }
+  }
+}
+
+// The first bytes of this block's first loads, asked for by all threads while its barriers are being
+// prepared: what takes longest about a cold start is the translation of addresses not used lately.
+template <class Config, class Epilogue>
+__device__ __forceinline__ void prefetch_first_rows(
+    const Params<typename Config::Element, Epilogue>& params, const TileWalk<Config>& walk,
+    const ClusterPlace<Config>& place, KRange range) {
+  if (walk.done()) return;
+  const int first_a = walk.row() + place.n * Config::kBoxRowsA;
+  const int first_b = walk.column() + place.m * Config::kBoxRowsB;
+  for (int i = threadIdx.x; i < Config::kBoxRowsA + Config::kBoxRowsB; i += Config::kThreads) {
+    const bool of_a = i < Config::kBoxRowsA;
+    const auto& operand = of_a ? params.a : params.b;
+    const int64_t row = of_a ? first_a + i : first_b + i - Config::kBoxRowsA;
+    if (row < operand.rows) {
+      prefetch_to_l2(operand.data + row * operand.stride + range.begin * int64_t{Config::kTileK});
     }
   }
 }
@@ -126,8 +145,8 @@ __device__ __forceinline__ void load_stage(SharedStorage<Config>& shared, uint32
 // Run by one thread; where blocks split K, by its whole warp, since the blocks of the cluster then
 // meet between tiles, and such a meeting waits for every thread that has not exited.
 template <class Config>
-__device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUtensorMap& x_map,
-                                        const CUtensorMap& weight_map, TileWalk<Config> walk,
+__device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUtensorMap& a_map,
+                                        const CUtensorMap& b_map, TileWalk<Config> walk,
                                         const ClusterPlace<Config>& place, KRange range) {
   RingPosition<Config::kStages> position;
   while (!walk.done()) {
@@ -136,7 +155,7 @@ __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUt
       wait(shared.empty[position.stage], position.parity ^ 1);
       // Boxes that reach beyond a matrix are zero-filled and count in full.
       arrive_expecting(shared.full[position.stage], Config::kStageBytes);
-      load_stage<Config>(shared, position.stage, x_map, weight_map, place, walk.row(),
+      load_stage<Config>(shared, position.stage, a_map, b_map, place, walk.row(),
                          walk.column(), k_tile * Config::kTileK);
       position.advance();
     }
@@ -182,16 +201,16 @@ __device__ __forceinline__ void multiply_stage(
   fence_wgmma();
 #pragma unroll
   for (int box = 0; box < Config::kBoxes; ++box) {
-    const uint64_t x = wgmma_descriptor(shared.x[stage][box][first_row]);
-    const uint64_t weight = wgmma_descriptor(shared.weight[stage][box]);
+    const uint64_t a = wgmma_descriptor(shared.a[stage][box][first_row]);
+    const uint64_t b = wgmma_descriptor(shared.b[stage][box]);
     constexpr uint64_t kDescriptorStepM = kWgmmaM * kSwizzleBytes >> 4;
 #pragma unroll
     for (int step = 0; step < kStepsPerBox; ++step) {
 #pragma unroll
       for (int block = 0; block < Config::kBlocksM; ++block) {
         wgmma<typename Config::Element, Config::kTileN>(
-            x + block * kDescriptorStepM + step * kDescriptorStepK,
-            weight + step * kDescriptorStepK, accumulators[block],
+            a + block * kDescriptorStepM + step * kDescriptorStepK,
+            b + step * kDescriptorStepK, accumulators[block],
             accumulate || box > 0 || step > 0);
       }
     }
@@ -199,15 +218,13 @@ __device__ __forceinline__ void multiply_stage(
   commit_wgmma();
 }
 
-// Issues the products of one tile; after `handover` stages of them it is the turn of whoever waits
-// for `next_turn`. On return those of the last stage are still in flight and `position` is that
-// stage's successor; the stage is not yet released.
+// Issues the products of one tile. On return those of the last stage are still in flight and
+// `position` is that stage's successor; the stage is not yet released.
 template <class Config>
 __device__ __forceinline__ uint32_t multiply(SharedStorage<Config>& shared,
                                              const ClusterPlace<Config>& place,
                                              RingPosition<Config::kStages>& position, int k_tiles,
-                                             int handover, uint64_t& next_turn, int first_row,
-                                             Accumulators<Config>& accumulators) {
+                                             int first_row, Accumulators<Config>& accumulators) {
   uint32_t in_flight = position.stage;
   for (int k_tile = 0; k_tile < k_tiles; ++k_tile) {
     wait(shared.full[position.stage], position.parity);
@@ -215,9 +232,6 @@ __device__ __forceinline__ uint32_t multiply(SharedStorage<Config>& shared,
     if (k_tile > 0) {
       wait_wgmma<1>();
       release_stage<Config>(shared, in_flight, place);
-    }
-    if constexpr (Config::kPingpong || Config::kStaggers) {
-      if (k_tile + 1 == handover && threadIdx.x % kWarp == 0) arrive(next_turn);
     }
     in_flight = position.stage;
     position.advance();
@@ -234,34 +248,28 @@ __device__ __forceinline__ void consume(SharedStorage<Config>& shared, const CUt
   const int first_row = Config::kPingpong ? 0 : consumer * Config::kBlocksM * kWgmmaM;
   const int first_column = place.part * Config::kShareColumns;
   const int k_tiles = range.end - range.begin;
-  // Ping-pong: turns are tiles, and the very first comes with the fresh barrier. Cooperative: the
-  // first warpgroup needs no turn, and gives the second its own in the middle of each tile. Tiles
-  // shorter than the ring would let it give the next before the last is taken.
-  const bool staggers = Config::kStaggers && k_tiles >= Config::kStages;
-  const bool needs_turn = Config::kPingpong || (staggers && consumer == 1);
-  const bool had_first_turn = Config::kPingpong && consumer == 0;
-  const int head_start = staggers && consumer == 0 ? Config::kHeadStart : 0;
-  const int handover = Config::kPingpong ? k_tiles : head_start;
-
   Output<Config, Epilogue> output(params, out_map, shared, consumer);
   RingPosition<Config::kStages> position;
   if constexpr (Config::kPingpong) position.skip(consumer * k_tiles);
 
-  if (!walk.done()) output.fetch_bias(walk.column() + first_column);
+  if (!walk.done()) output.fetch_bias(walk.row() + first_row, walk.column() + first_column);
   for (uint32_t parity = 0; !walk.done(); parity ^= 1) {
-    if (needs_turn) wait(shared.turn[consumer], parity ^ had_first_turn);
+    // The first warpgroup's first turn comes with the fresh barrier.
+    if constexpr (Config::kPingpong) wait(shared.turn[consumer], parity ^ (consumer == 0));
     Accumulators<Config> accumulators;
     const uint32_t in_flight =
-        multiply<Config>(shared, place, position, k_tiles, handover, shared.turn[consumer ^ 1],
-                         first_row, accumulators);
-    if constexpr (Config::kPingpong) position.skip(k_tiles);  // the other warpgroup's tile
+        multiply<Config>(shared, place, position, k_tiles, first_row, accumulators);
+    if constexpr (Config::kPingpong) {
+      if (threadIdx.x % kWarp == 0) arrive(shared.turn[consumer ^ 1]);
+      position.skip(k_tiles);  // the other warpgroup's tile
+    }
 
     // All that the next tile needs to know, while the last products are in flight.
     const int row = walk.row() + first_row;
     const int column = walk.column() + first_column;
     output.publish_bias();
     walk.advance(kStride);
-    if (!walk.done()) output.fetch_bias(walk.column() + first_column);
+    if (!walk.done()) output.fetch_bias(walk.row() + first_row, walk.column() + first_column);
     wait_wgmma<0>();
     pin_registers(accumulators);
     release_stage<Config>(shared, in_flight, place);
@@ -295,7 +303,7 @@ __device__ __forceinline__ void init_barriers(SharedStorage<Config>& shared) {
 
 template <class Config, class Epilogue>
 __device__ __forceinline__ void warp_specialized_gemm(
-    const CUtensorMap& x_map, const CUtensorMap& weight_map, const CUtensorMap& out_map,
+    const CUtensorMap& a_map, const CUtensorMap& b_map, const CUtensorMap& out_map,
     const Params<typename Config::Element, Epilogue>& params) {
   extern __shared__ __align__(kSwizzleAtomBytes) uint8_t shared_memory[];
   auto& shared = *reinterpret_cast<SharedStorage<Config>*>(shared_memory);
@@ -304,8 +312,8 @@ __device__ __forceinline__ void warp_specialized_gemm(
   const KRange range = k_range<Config>(params.k_tiles, place.part);
 
   if (threadIdx.x == 0) {
-    prefetch_descriptor(x_map);
-    prefetch_descriptor(weight_map);
+    prefetch_descriptor(a_map);
+    prefetch_descriptor(b_map);
     init_barriers<Config>(shared);
   }
   __syncwarp();
@@ -313,6 +321,7 @@ __device__ __forceinline__ void warp_specialized_gemm(
 
   const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / kWarpgroup, 0);
   const TileWalk<Config> walk(params.order, place, Config::kPingpong && warpgroup == 2);
+  prefetch_first_rows<Config>(params, walk, place, range);
   if (threadIdx.x == kWarp && params.store_by_tma) prefetch_descriptor(out_map);
   __syncwarp();
   if constexpr (Config::kClusterSize > 1) {
@@ -325,7 +334,7 @@ __device__ __forceinline__ void warp_specialized_gemm(
     if constexpr (Config::kMovesRegisters) shrink_registers<Config::kProducerRegisters>();
     constexpr int kProducers = Config::kSplitK > 1 ? kWarp : 1;
     if (threadIdx.x < kProducers) {
-      produce<Config>(shared, x_map, weight_map, walk, place, range);
+      produce<Config>(shared, a_map, b_map, walk, place, range);
     }
   } else {
     if constexpr (Config::kMovesRegisters) grow_registers<Config::kConsumerRegisters>();
