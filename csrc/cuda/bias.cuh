@@ -32,7 +32,8 @@ struct Bias {
   }
 
   __device__ __forceinline__ float value(uint32_t bits) const {
-    if (kind == BiasKind::operand) return static_cast<float>(reinterpret_cast<const Element&>(bits));
+    if (kind == BiasKind::operand)
+      return static_cast<float>(reinterpret_cast<const Element&>(bits));
     return __uint_as_float(bits);
   }
 };

@@ -50,8 +50,9 @@ struct SigmoidResidual {
   }
 
   // For many outputs of a thread, in groups of two or four that share a reciprocal. Their roundings
-  // depend on each other: groups must be the same ones of a row wherever it is computed. The product
-  // of the denominators is kept finite by taking sigmoid for 2^-31 at least; NaN comes back with z.
+  // depend on each other: groups must be the same ones of a row wherever it is computed. The
+  // product of the denominators is kept finite by taking sigmoid for 2^-31 at least; NaN comes back
+  // with z.
   //
   // In two steps, so that the caller has something to put between them while the exponentials,
   // which are slow, finish. `work` is what the second step needs of the first.
@@ -65,8 +66,7 @@ struct SigmoidResidual {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
         values[group][i] += bias[group][i];
-        work[group][i] =
-            exp2_approximate(fminf(values[group][i] * kMinusLog2E, kLargestExponent));
+        work[group][i] = exp2_approximate(fminf(values[group][i] * kMinusLog2E, kLargestExponent));
       }
     }
   }

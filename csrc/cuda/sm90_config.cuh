@@ -14,8 +14,8 @@ struct Tile {
 };
 
 // Blocks that work together. kM x kN of them, on neighbouring tiles, load each operand once and
-// share it by multicast. kSplitK such groups share the same tiles, take a part of K each, and add up
-// through distributed shared memory, always in the same order.
+// share it by multicast. kSplitK such groups share the same tiles, take a part of K each, and add
+// up through distributed shared memory, always in the same order.
 template <int kM_, int kN_, int kSplitK_>
 struct Cluster {
   static constexpr int kM = kM_, kN = kN_, kSplitK = kSplitK_;
@@ -70,8 +70,8 @@ struct Config {
   // Of a tile this block multiplies all columns, and stores its share.
   static constexpr int kShareColumns = kTileN / kSplitK;
 
-  // Every warp stores its own 16 rows of accumulators, in pieces of so many columns, through its own
-  // staging buffers. A piece's outputs are all in registers at once, beside the accumulators.
+  // Every warp stores its own 16 rows of accumulators, in pieces of so many columns, through its
+  // own staging buffers. A piece's outputs are all in registers at once, beside the accumulators.
   static constexpr int kWarpRows = kWgmmaM / kWarpsPerWarpgroup;
   static constexpr int kAccumulators = kBlocksM * kTileN / 2;
   static constexpr int kWidestPiece = kAccumulators > 160                  ? 16

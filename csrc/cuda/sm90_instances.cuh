@@ -57,13 +57,12 @@ cudaError_t launch(const GemmArgs& args) {
   constexpr int kBoxRowsWeight = Config::kTransposed ? Config::kBoxRowsA : Config::kBoxRowsB;
   CUtensorMap x_map{}, weight_map{}, out_map{};
   const bool store_by_tma = problem.n % 8 == 0;
-  bool encoded =
-      encode_tensor_map(operand(args.x, kType, problem.m, problem.k, problem.x_stride_m,
-                                kBoxRowsX, Config::kBoxColumns),
-                        x_map) &&
-      encode_tensor_map(operand(args.weight, kType, problem.n, problem.k, problem.w_stride_n,
-                                kBoxRowsWeight, Config::kBoxColumns),
-                        weight_map);
+  bool encoded = encode_tensor_map(operand(args.x, kType, problem.m, problem.k, problem.x_stride_m,
+                                           kBoxRowsX, Config::kBoxColumns),
+                                   x_map) &&
+                 encode_tensor_map(operand(args.weight, kType, problem.n, problem.k,
+                                           problem.w_stride_n, kBoxRowsWeight, Config::kBoxColumns),
+                                   weight_map);
   if (store_by_tma) {
     encoded = encoded && encode_tensor_map({args.out, kType, problem.m, problem.n, problem.n,
                                             Config::kPieceRows, Config::kPieceColumns},
@@ -174,8 +173,7 @@ Instance instance(const char* label, const char* entry_symbol) {
   extern "C" __global__ void __launch_bounds__(                                                 \
       FUSEDOPS_SM90_CONFIG(ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK)::kThreads, 1)        \
       FUSEDOPS_SM90_ENTRY(PREFIX, SCHEDULE, M, N, K, STAGES, CM, CN, CK)(                       \
-          const __grid_constant__ CUtensorMap a_map,                                            \
-          const __grid_constant__ CUtensorMap b_map,                                            \
+          const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap b_map, \
           const __grid_constant__ CUtensorMap out_map,                                          \
           const __grid_constant__::fusedops::sm90::Params<ELEMENT, ::fusedops::SigmoidResidual> \
               params) {                                                                         \

@@ -169,19 +169,17 @@ class Output {
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       if constexpr (Config::kTransposed) {
-        const float(&first)[4][2] = reinterpret_cast<const float(&)[4][2]>(values[4 * step]);
-        const uint32_t matrices[4] = {pack(Element{}, first[0][0], first[1][0]),
-                                      pack(Element{}, first[0][1], first[1][1]),
-                                      pack(Element{}, first[2][0], first[3][0]),
-                                      pack(Element{}, first[2][1], first[3][1])};
+        const float (&first)[4][2] = reinterpret_cast<const float (&)[4][2]>(values[4 * step]);
+        const uint32_t matrices[4] = {
+            pack(Element{}, first[0][0], first[1][0]), pack(Element{}, first[0][1], first[1][1]),
+            pack(Element{}, first[2][0], first[3][0]), pack(Element{}, first[2][1], first[3][1])};
         const int row = 16 * step + lane_ / 16 * 8 + lane_ % 8;
         store_matrices_transposed(&buffer[row][swizzled(row, lane_ / 8 % 2) * 8], matrices);
       } else {
-        const float(&upper)[4] = values[2 * step], (&lower)[4] = values[2 * step + 1];
-        const uint32_t matrices[4] = {pack(Element{}, upper[0], upper[1]),
-                                      pack(Element{}, lower[0], lower[1]),
-                                      pack(Element{}, upper[2], upper[3]),
-                                      pack(Element{}, lower[2], lower[3])};
+        const float (&upper)[4] = values[2 * step], (&lower)[4] = values[2 * step + 1];
+        const uint32_t matrices[4] = {
+            pack(Element{}, upper[0], upper[1]), pack(Element{}, lower[0], lower[1]),
+            pack(Element{}, upper[2], upper[3]), pack(Element{}, lower[2], lower[3])};
         const int row = lane_ % 16;
         store_matrices(&buffer[row][swizzled(row, 2 * step + lane_ / 16) * 8], matrices);
       }
@@ -209,8 +207,7 @@ class Output {
   __device__ __forceinline__ void copy(const Piece& buffer) const {
     const int rows = min(Config::kPieceRows, params_.m - staged_.row);
     const int columns = min(Config::kPieceColumns, params_.n - staged_.column);
-    Element* target =
-        params_.out + static_cast<int64_t>(staged_.row) * params_.n + staged_.column;
+    Element* target = params_.out + static_cast<int64_t>(staged_.row) * params_.n + staged_.column;
 #pragma unroll 1
     for (int row = 0; row < rows; ++row, target += params_.n) {
 #pragma unroll

@@ -188,8 +188,8 @@ __device__ __forceinline__ void sync_cluster() {
 // To an address in the cluster's shared memory; its bytes count towards the barrier there.
 __device__ __forceinline__ void send_to_block(uint32_t address, float4 value, uint32_t barrier) {
   asm volatile(
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::
-          "r"(address),
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(address),
       "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w), "r"(barrier)
       : "memory");
 }

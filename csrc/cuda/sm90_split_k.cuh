@@ -9,16 +9,15 @@ namespace fusedops::sm90 {
 template <class Config>
 using Accumulators = float[Config::kBlocksM][Config::kTileN / 2];
 
-// For thread `thread` of a consumer warpgroup. `block_of_part(p)` is the rank of the block with part
-// p of this tile; all of them are ready for these sums.
+// For thread `thread` of a consumer warpgroup. `block_of_part(p)` is the rank of the block with
+// part p of this tile; all of them are ready for these sums.
 template <class Config, class BlockOfPart>
-__device__ __forceinline__ void add_parts(SharedStorage<Config>& shared, int consumer, int thread,
-                                          uint32_t own_part, BlockOfPart block_of_part,
-                                          uint32_t parity,
-                                          const Accumulators<Config>& accumulators,
-                                          float (&sums)[Config::kBlocksM]
-                                                       [Config::kShareColumns / 2]) {
-  constexpr int kShare = Config::kShareColumns / 2;  // of a thread's accumulators in a block of rows
+__device__ __forceinline__ void add_parts(
+    SharedStorage<Config>& shared, int consumer, int thread, uint32_t own_part,
+    BlockOfPart block_of_part, uint32_t parity, const Accumulators<Config>& accumulators,
+    float (&sums)[Config::kBlocksM][Config::kShareColumns / 2]) {
+  constexpr int kShare =
+      Config::kShareColumns / 2;  // of a thread's accumulators in a block of rows
   constexpr int kGroups = Config::kShareColumns / 8;
   // The slot, in a block with part `receiver`, for what comes from part `sender`.
   const auto slot = [](uint32_t sender, uint32_t receiver) {
@@ -26,16 +25,15 @@ __device__ __forceinline__ void add_parts(SharedStorage<Config>& shared, int con
   };
   uint64_t& received = shared.received[consumer];
   if (thread == 0) {
-    arrive_expecting(received, (Config::kSplitK - 1) * Config::kBlocksM * kGroups * kWarpgroup *
-                                   sizeof(float4));
+    arrive_expecting(
+        received, (Config::kSplitK - 1) * Config::kBlocksM * kGroups * kWarpgroup * sizeof(float4));
   }
 #pragma unroll
   for (int part = 0; part < Config::kSplitK; ++part) {
     if (part == own_part) continue;
     const uint32_t barrier = address_in_block(&received, block_of_part(part));
-    const uint32_t target =
-        address_in_block(&shared.partial.part[slot(own_part, part)][consumer][0][0][thread],
-                         block_of_part(part));
+    const uint32_t target = address_in_block(
+        &shared.partial.part[slot(own_part, part)][consumer][0][0][thread], block_of_part(part));
 #pragma unroll
     for (int block = 0; block < Config::kBlocksM; ++block) {
 #pragma unroll

@@ -9,7 +9,8 @@ class Divisor {
  public:
   explicit Divisor(uint32_t divisor) : divisor_(divisor) {
     while ((uint64_t{1} << shift_) < divisor) ++shift_;
-    // Rounded up: the error stays below 2^shift in 2^(31 + shift), too little to reach the quotient.
+    // Rounded up: the error stays below 2^shift in 2^(31 + shift), too little to reach the
+    // quotient.
     multiplier_ = static_cast<uint32_t>(((uint64_t{1} << (31 + shift_)) + divisor - 1) / divisor);
   }
 
@@ -45,8 +46,7 @@ class TileOrder {
     const uint32_t band = band_tiles_.quotient(index);
     const uint32_t in_band = index - band * band_tiles_.value();
     const bool last = (band + 1) * band_tiles_.value() > static_cast<uint32_t>(count_);
-    const uint32_t column =
-        last ? last_height_.quotient(in_band) : height_.quotient(in_band);
+    const uint32_t column = last ? last_height_.quotient(in_band) : height_.quotient(in_band);
     const uint32_t row = in_band - column * (last ? last_height_.value() : height_.value());
     return {static_cast<int>(band * height_.value() + row), static_cast<int>(column)};
   }

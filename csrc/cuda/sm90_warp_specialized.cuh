@@ -83,9 +83,9 @@ class TileWalk {
   __device__ __forceinline__ void locate() {
     if (done()) return;
     const TilePosition cluster = order_.locate(index_);
-    position_ = {(cluster.row * Config::kClusterM + static_cast<int>(place_.m)) * Config::kTileM,
-                 (cluster.column * Config::kClusterN + static_cast<int>(place_.n)) *
-                     Config::kTileN};
+    position_ = {
+        (cluster.row * Config::kClusterM + static_cast<int>(place_.m)) * Config::kTileM,
+        (cluster.column * Config::kClusterN + static_cast<int>(place_.n)) * Config::kTileN};
   }
 
   const TileOrder& order_;
@@ -115,16 +115,16 @@ __device__ __forceinline__ void load_stage(SharedStorage<Config>& shared, uint32
     }
     void* const b = shared.b[stage][box][slice_b];
     if constexpr (Place::kMulticastsB) {
-      load_box_multicast(b_map, full, b, box_k, column + slice_b,
-                         place.blocks_in_column());
+      load_box_multicast(b_map, full, b, box_k, column + slice_b, place.blocks_in_column());
     } else {
       load_box(b_map, full, b, box_k, column);
     }
   }
 }
 
-// The first bytes of this block's first loads, asked for by all threads while its barriers are being
-// prepared: what takes longest about a cold start is the translation of addresses not used lately.
+// The first bytes of this block's first loads, asked for by all threads while its barriers are
+// being prepared: what takes longest about a cold start is the translation of addresses not used
+// lately.
 template <class Config, class Epilogue>
 __device__ __forceinline__ void prefetch_first_rows(
     const Params<typename Config::Element, Epilogue>& params, const TileWalk<Config>& walk,
@@ -155,8 +155,8 @@ __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUt
       wait(shared.empty[position.stage], position.parity ^ 1);
       // Boxes that reach beyond a matrix are zero-filled and count in full.
       arrive_expecting(shared.full[position.stage], Config::kStageBytes);
-      load_stage<Config>(shared, position.stage, a_map, b_map, place, walk.row(),
-                         walk.column(), k_tile * Config::kTileK);
+      load_stage<Config>(shared, position.stage, a_map, b_map, place, walk.row(), walk.column(),
+                         k_tile * Config::kTileK);
       position.advance();
     }
     walk.advance();
@@ -209,9 +209,8 @@ __device__ __forceinline__ void multiply_stage(
 #pragma unroll
       for (int block = 0; block < Config::kBlocksM; ++block) {
         wgmma<typename Config::Element, Config::kTileN>(
-            a + block * kDescriptorStepM + step * kDescriptorStepK,
-            b + step * kDescriptorStepK, accumulators[block],
-            accumulate || box > 0 || step > 0);
+            a + block * kDescriptorStepM + step * kDescriptorStepK, b + step * kDescriptorStepK,
+            accumulators[block], accumulate || box > 0 || step > 0);
       }
     }
   }
