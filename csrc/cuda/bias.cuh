@@ -19,12 +19,22 @@ struct Bias {
   const void* data;
   BiasKind kind;
 
-  __device__ __forceinline__ float operator[](int64_t column) const {
-    if (kind == BiasKind::operand) {
-      return static_cast<float>(static_cast<const Element*>(data)[column]);
+  __device__ __forceinline__ float operator[](int64_t column) const { return value(bits(column)); }
+
+  // The two halves of a read, for a caller with work to do while the load is in flight.
+  __device__ __forceinline__ uint32_t bits(int64_t column) const {
+    if (kind == BiasKind::float32) return static_cast<const uint32_t*>(data)[column];
+    if (kind == BiasKind::operand && sizeof(Element) == 2) {
+      return static_cast<const uint16_t*>(data)[column];
     }
-    if (kind == BiasKind::float32) return static_cast<const float*>(data)[column];
-    return 0.0f;
+    if (kind == BiasKind::operand) return static_cast<const uint32_t*>(data)[column];
+    return 0;
+  }
+
+  __device__ __forceinline__ float value(uint32_t bits) const {
+    if (kind == BiasKind::operand)
+      return static_cast<float>(reinterpret_cast<const Element&>(bits));
+    return __uint_as_float(bits);
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/sm90_wgmma.cuh"
 
@@ -13,17 +14,18 @@ struct Tile {
 };
 
 // Blocks that work together. kM x kN of them, on neighbouring tiles, load each operand once and
-// share it by multicast; or kSplitK share one output tile, take a part of K each, and add up
-// through distributed shared memory, always in the same order.
+// share it by multicast. kSplitK such groups share the same tiles, take a part of K each, and add
+// up through distributed shared memory, always in the same order.
 template <int kM_, int kN_, int kSplitK_>
 struct Cluster {
   static constexpr int kM = kM_, kN = kN_, kSplitK = kSplitK_;
-  static_assert(kSplitK == 1 || (kM == 1 && kN == 1));
+  static_assert(kM * kN * kSplitK <= 8, "the largest portable cluster");
 };
 
 enum class Schedule {
   cooperative,  // the consumer warpgroups share each tile
   pingpong,     // they take turns: one multiplies while the other stores
+  transposed,   // cooperative, on the transpose of the output
 };
 
 template <class Element_, Schedule kSchedule_, class Tile_, int kStages_, class Cluster_>
@@ -31,9 +33,18 @@ struct Config {
   using Element = Element_;
   static constexpr Schedule kSchedule = kSchedule_;
   static constexpr bool kPingpong = kSchedule == Schedule::pingpong;
-  static constexpr int kTileM = Tile_::kM, kTileN = Tile_::kN, kTileK = Tile_::kK;
+
+  // The block multiplies A * B^T: x * weight^T, or for the transpose of the output weight * x^T.
+  // Tiles of accumulators have rows in steps of 64 and columns in steps of 8, so that the transpose
+  // wastes less where x has few rows more than whole tiles. Tile and Cluster speak of the output;
+  // from here on M is along the rows of A and N along those of B.
+  static constexpr bool kTransposed = kSchedule == Schedule::transposed;
+  static constexpr int kTileM = kTransposed ? Tile_::kN : Tile_::kM;
+  static constexpr int kTileN = kTransposed ? Tile_::kM : Tile_::kN;
+  static constexpr int kTileK = Tile_::kK;
   static constexpr int kStages = kStages_;
-  static constexpr int kClusterM = Cluster_::kM, kClusterN = Cluster_::kN;
+  static constexpr int kClusterM = kTransposed ? Cluster_::kN : Cluster_::kM;
+  static constexpr int kClusterN = kTransposed ? Cluster_::kM : Cluster_::kN;
   static constexpr int kSplitK = Cluster_::kSplitK;
   static constexpr int kClusterSize = kClusterM * kClusterN * kSplitK;
 
@@ -43,58 +54,72 @@ struct Config {
   // A consumer warpgroup's share of the tile: kBlocksM wgmma blocks of 64 x kTileN.
   static constexpr int kBlocksM = kTileM / kWgmmaM / kConsumersPerTile;
 
-  // setmaxnreg: 128 x 40 + 256 x 232 registers are the 384 x 168 the block starts with. With one
+  // setmaxnreg: 128 x 24 + 256 x 240 registers are the 384 x 168 the block starts with. With one
   // consumer warpgroup there are enough without.
   static constexpr bool kMovesRegisters = kConsumers == 2;
-  static constexpr int kProducerRegisters = 40;
-  static constexpr int kConsumerRegisters = 232;
+  static constexpr int kProducerRegisters = 24;
+  static constexpr int kConsumerRegisters = 240;
 
   // TMA boxes are one swizzle row (64 elements) wide.
   static constexpr int kBoxColumns = kSwizzleBytes / static_cast<int>(sizeof(Element));
   static constexpr int kBoxes = kTileK / kBoxColumns;
-  static constexpr int kBoxRowsX = kTileM / kClusterN;
-  static constexpr int kBoxRowsWeight = kTileN / kClusterM;
+  static constexpr int kBoxRowsA = kTileM / kClusterN;
+  static constexpr int kBoxRowsB = kTileN / kClusterM;
   static constexpr uint32_t kStageBytes = (kTileM + kTileN) * kTileK * sizeof(Element);
 
-  // Outputs leave in pieces of 64 x 64 through two staging buffers a warpgroup.
-  static constexpr int kPieceRows = kWgmmaM;
-  static constexpr int kPieceColumns = kBoxColumns;
-  static constexpr int kStagingBuffers = 2;
+  // Of a tile this block multiplies all columns, and stores its share.
+  static constexpr int kShareColumns = kTileN / kSplitK;
+
+  // Every warp stores its own 16 rows of accumulators, in pieces of so many columns, through its
+  // own staging buffers. A piece's outputs are all in registers at once, beside the accumulators.
+  static constexpr int kWarpRows = kWgmmaM / kWarpsPerWarpgroup;
+  static constexpr int kAccumulators = kBlocksM * kTileN / 2;
+  static constexpr int kWidestPiece = kAccumulators > 160                  ? 16
+                                      : kAccumulators > 128 || kSplitK > 1 ? 32
+                                                                           : 64;
+  static constexpr int kPieceWidth = kShareColumns % 64 == 0   ? kWidestPiece
+                                     : kShareColumns % 32 == 0 ? std::min(32, kWidestPiece)
+                                                               : 16;
+  // The same piece as it lies in the output.
+  static constexpr int kPieceRows = kTransposed ? kPieceWidth : kWarpRows;
+  static constexpr int kPieceColumns = kTransposed ? kWarpRows : kPieceWidth;
+  // A warpgroup's biases of a tile: one for each of its accumulators' columns, or rows.
+  static constexpr int kBiases = kTransposed ? kBlocksM * kWgmmaM : kShareColumns;
+  static constexpr int kStagingBuffers = kSplitK > 1 ? 1 : 2;
 
   static_assert(sizeof(Element) == 2);
   static_assert(kTileM % (kWgmmaM * kConsumersPerTile) == 0);
-  static_assert(kTileN % kPieceColumns == 0 && kTileK % kBoxColumns == 0);
-  static_assert(kBoxRowsX % 8 == 0 && kBoxRowsWeight % 8 == 0, "boxes hold whole swizzle atoms");
-  static_assert(kBoxRowsX <= 256 && kBoxRowsWeight <= 256, "the largest TMA box");
+  static_assert(kShareColumns % kPieceWidth == 0 && kTileK % kBoxColumns == 0);
+  static_assert(kBoxRowsA % 8 == 0 && kBoxRowsB % 8 == 0, "boxes hold whole swizzle atoms");
+  static_assert(kBoxRowsA <= 256 && kBoxRowsB <= 256, "the largest TMA box");
   static_assert(kSplitK == 1 || !kPingpong);
-  static_assert(kTileN % (8 * kSplitK) == 0);
 };
 
-// What the epilogue needs in shared memory: staging for TMA stores, or partial sums.
-template <class Config, bool kSplits = (Config::kSplitK > 1)>
-struct Scratch {
-  typename Config::Element staging[Config::kConsumers][Config::kStagingBuffers][Config::kPieceRows]
-                                  [Config::kPieceColumns];
-};
-
+// Where the other blocks of a split K leave their parts of this block's share: four neighbouring
+// accumulators of a thread at a time, thread-minor.
 template <class Config>
-struct Scratch<Config, true> {
-  // Thread-minor, as the accumulators lie in registers.
-  float partial[Config::kConsumers][Config::kBlocksM][Config::kTileN / 2][kWarpgroup];
+struct PartialSums {
+  float4 part[Config::kSplitK - 1][Config::kConsumers][Config::kBlocksM][Config::kShareColumns / 8]
+             [kWarpgroup];
 };
+
+struct Empty {};
 
 template <class Config>
 struct alignas(kSwizzleAtomBytes) SharedStorage {
   using Element = typename Config::Element;
 
-  Element x[Config::kStages][Config::kBoxes][Config::kTileM][Config::kBoxColumns];
-  Element weight[Config::kStages][Config::kBoxes][Config::kTileN][Config::kBoxColumns];
-  Scratch<Config> scratch;
-  float bias[Config::kConsumers][Config::kTileN];
+  Element a[Config::kStages][Config::kBoxes][Config::kTileM][Config::kBoxColumns];
+  Element b[Config::kStages][Config::kBoxes][Config::kTileN][Config::kBoxColumns];
+  Element staging[Config::kConsumers][kWarpsPerWarpgroup][Config::kStagingBuffers]
+                 [Config::kPieceRows][Config::kPieceColumns];
+  std::conditional_t<(Config::kSplitK > 1), PartialSums<Config>, Empty> partial;
+  alignas(16) float bias[Config::kConsumers][Config::kBiases];
 
   uint64_t full[Config::kStages];   // TMA has written the stage
   uint64_t empty[Config::kStages];  // every reader, in every block it was sent to, is done with it
   uint64_t turn[2];                 // ping-pong: this warpgroup may multiply
+  uint64_t received[2];             // the other parts of this warpgroup's sums have come
 };
 
 // Which stage of the ring comes next, and the parity of its current round.

@@ -8,15 +8,15 @@
 
 #include "cuda/epilogues.cuh"
 #include "cuda/instance.h"
-#include "cuda/shared_memory.h"
 #include "cuda/sm90_predicate.h"
+#include "cuda/sm90_resident_clusters.h"
 #include "cuda/sm90_tensor_map.h"
 #include "cuda/sm90_warp_specialized.cuh"
 
 namespace fusedops::sm90 {
 
 template <class Config, class Epilogue>
-using Kernel = void (*)(CUtensorMap x_map, CUtensorMap weight_map, CUtensorMap out_map,
+using Kernel = void (*)(CUtensorMap a_map, CUtensorMap b_map, CUtensorMap out_map,
                         Params<typename Config::Element, Epilogue> params);
 
 template <class Config>
@@ -33,7 +33,9 @@ TileOrder tile_order(const Problem& problem) {
   constexpr int kBandRows = 2048;
   constexpr int kClusterRows = Config::kTileM * Config::kClusterM;
   constexpr int kClusterColumns = Config::kTileN * Config::kClusterN;
-  return {tiles(problem.m, kClusterRows), tiles(problem.n, kClusterColumns),
+  const int64_t rows = Config::kTransposed ? problem.n : problem.m;
+  const int64_t columns = Config::kTransposed ? problem.m : problem.n;
+  return {tiles(rows, kClusterRows), tiles(columns, kClusterColumns),
           std::max(1, kBandRows / kClusterRows)};
 }
 
@@ -51,22 +53,16 @@ cudaError_t launch(const GemmArgs& args) {
   constexpr DType kType = kDType<Config>;
   const Problem& problem = args.problem;
   static_assert(sizeof(SharedStorage<Config>) <= 227 * 1024, "what sm_90 gives one block");
-  static std::atomic<uint64_t> prepared{0};
-  if (const cudaError_t error = allow_shared_memory(
-          prepared, reinterpret_cast<const void*>(kKernel), sizeof(SharedStorage<Config>));
-      error != cudaSuccess) {
-    return error;
-  }
-
+  constexpr int kBoxRowsX = Config::kTransposed ? Config::kBoxRowsB : Config::kBoxRowsA;
+  constexpr int kBoxRowsWeight = Config::kTransposed ? Config::kBoxRowsA : Config::kBoxRowsB;
   CUtensorMap x_map{}, weight_map{}, out_map{};
-  const bool store_by_tma = Config::kSplitK == 1 && problem.n % 8 == 0;
-  bool encoded =
-      encode_tensor_map(operand(args.x, kType, problem.m, problem.k, problem.x_stride_m,
-                                Config::kBoxRowsX, Config::kBoxColumns),
-                        x_map) &&
-      encode_tensor_map(operand(args.weight, kType, problem.n, problem.k, problem.w_stride_n,
-                                Config::kBoxRowsWeight, Config::kBoxColumns),
-                        weight_map);
+  const bool store_by_tma = problem.n % 8 == 0;
+  bool encoded = encode_tensor_map(operand(args.x, kType, problem.m, problem.k, problem.x_stride_m,
+                                           kBoxRowsX, Config::kBoxColumns),
+                                   x_map) &&
+                 encode_tensor_map(operand(args.weight, kType, problem.n, problem.k,
+                                           problem.w_stride_n, kBoxRowsWeight, Config::kBoxColumns),
+                                   weight_map);
   if (store_by_tma) {
     encoded = encoded && encode_tensor_map({args.out, kType, problem.m, problem.n, problem.n,
                                             Config::kPieceRows, Config::kPieceColumns},
@@ -75,7 +71,13 @@ cudaError_t launch(const GemmArgs& args) {
   if (!encoded) return cudaErrorInvalidValue;
 
   const TileOrder order = tile_order<Config>(problem);
-  const Params<Element, Epilogue> params{{args.bias, bias_kind(args.bias, problem)},
+  const Operand<Element> x{static_cast<const Element*>(args.x), problem.x_stride_m,
+                           static_cast<int>(problem.m)};
+  const Operand<Element> weight{static_cast<const Element*>(args.weight), problem.w_stride_n,
+                                static_cast<int>(problem.n)};
+  const Params<Element, Epilogue> params{Config::kTransposed ? weight : x,
+                                         Config::kTransposed ? x : weight,
+                                         {args.bias, bias_kind(args.bias, problem)},
                                          Epilogue{static_cast<float>(args.scale)},
                                          static_cast<Element*>(args.out),
                                          static_cast<int>(problem.m),
@@ -88,24 +90,42 @@ cudaError_t launch(const GemmArgs& args) {
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {Config::kClusterSize, 1, 1};
   cudaLaunchConfig_t config{};
-  const int clusters = std::max(1, args.multiprocessors / Config::kClusterSize);
-  config.gridDim = std::min(order.count(), clusters) * Config::kClusterSize;
+  config.gridDim = Config::kClusterSize;
   config.blockDim = Config::kThreads;
   config.dynamicSmemBytes = sizeof(SharedStorage<Config>);
   config.stream = args.stream;
   config.attrs = &cluster;
-  config.numAttrs = Config::kClusterSize > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kKernel, x_map, weight_map, out_map, params);
+  config.numAttrs = 1;
+
+  static ResidentClusters resident;
+  int clusters;
+  if (const cudaError_t error =
+          resident.count(reinterpret_cast<const void*>(kKernel), config, clusters);
+      error != cudaSuccess) {
+    return error;
+  }
+  config.gridDim = std::min(order.count(), clusters) * Config::kClusterSize;
+  const CUtensorMap& a_map = Config::kTransposed ? weight_map : x_map;
+  const CUtensorMap& b_map = Config::kTransposed ? x_map : weight_map;
+  return cudaLaunchKernelEx(&config, kKernel, a_map, b_map, out_map, params);
 }
 
 template <class Config>
 std::vector<std::string> why_not(const Instance& instance, const Problem& problem) {
-  return reasons_against(instance, Config::kClusterM * Config::kTileM,
-                         Config::kClusterN * Config::kTileN, Config::kSplitK, problem);
+  constexpr int kClusterM = Config::kClusterM * Config::kTileM;
+  constexpr int kClusterN = Config::kClusterN * Config::kTileN;
+  return Config::kTransposed
+             ? reasons_against(instance, kClusterN, kClusterM, Config::kSplitK, problem)
+             : reasons_against(instance, kClusterM, kClusterN, Config::kSplitK, problem);
 }
 
-constexpr const char* summation(int split_k) {
-  switch (split_k) {
+// The transpose adds alike, but takes other reciprocals together.
+template <class Config>
+constexpr const char* summation() {
+  if (Config::kTransposed) {
+    return Config::kSplitK == 1 ? "wgmma_k16_transposed" : "wgmma_k16_split2_transposed";
+  }
+  switch (Config::kSplitK) {
     case 1:
       return "wgmma_k16";
     case 2:
@@ -117,19 +137,21 @@ constexpr const char* summation(int split_k) {
 
 template <class Config, class Epilogue, Kernel<Config, Epilogue> kKernel>
 Instance instance(const char* label, const char* entry_symbol) {
-  return {Config::kPingpong ? "cuda.sm90_pingpong" : "cuda.sm90_cooperative",
+  return {Config::kPingpong     ? "cuda.sm90_pingpong"
+          : Config::kTransposed ? "cuda.sm90_transposed"
+                                : "cuda.sm90_cooperative",
           label,
           kDType<Config>,
           kCapability,
           kCapability,
-          Config::kTileM,
-          Config::kTileN,
+          Config::kTransposed ? Config::kTileN : Config::kTileM,
+          Config::kTransposed ? Config::kTileM : Config::kTileN,
           Config::kTileK,
           Config::kStages,
           Config::kThreads,
           static_cast<int>(sizeof(SharedStorage<Config>)),
           kTensorCoreChain,
-          summation(Config::kSplitK),
+          summation<Config>(),
           &why_not<Config>,
           &launch<Config, Epilogue, kKernel>,
           reinterpret_cast<const void*>(kKernel),
@@ -151,13 +173,12 @@ Instance instance(const char* label, const char* entry_symbol) {
   extern "C" __global__ void __launch_bounds__(                                                 \
       FUSEDOPS_SM90_CONFIG(ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK)::kThreads, 1)        \
       FUSEDOPS_SM90_ENTRY(PREFIX, SCHEDULE, M, N, K, STAGES, CM, CN, CK)(                       \
-          const __grid_constant__ CUtensorMap x_map,                                            \
-          const __grid_constant__ CUtensorMap weight_map,                                       \
+          const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap b_map, \
           const __grid_constant__ CUtensorMap out_map,                                          \
           const __grid_constant__::fusedops::sm90::Params<ELEMENT, ::fusedops::SigmoidResidual> \
               params) {                                                                         \
     ::fusedops::sm90::warp_specialized_gemm<FUSEDOPS_SM90_CONFIG(                               \
-        ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK)>(x_map, weight_map, out_map, params);   \
+        ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK)>(a_map, b_map, out_map, params);        \
   }
 
 #define FUSEDOPS_SM90_INSTANCE(PREFIX, ELEMENT, SCHEDULE, M, N, K, STAGES, CM, CN, CK)             \
@@ -176,17 +197,32 @@ Instance instance(const char* label, const char* entry_symbol) {
   APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 4, 1, 2, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 256, 64, 4, 1, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 256, 128, 64, 4, 1, 2, 1) \
-  APPLY(__VA_ARGS__, cooperative, 256, 192, 64, 3, 1, 2, 1) \
-  APPLY(__VA_ARGS__, cooperative, 128, 192, 64, 4, 2, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 256, 144, 64, 4, 1, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 256, 160, 64, 4, 1, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 256, 176, 64, 4, 1, 2, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 2, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 1, 2, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 1, 1, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 2, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 112, 64, 7, 1, 2, 1) \
+  APPLY(__VA_ARGS__, cooperative, 128, 96, 64, 7, 1, 2, 1)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 1, 1)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 2, 1, 1)  \
   APPLY(__VA_ARGS__, cooperative, 128, 64, 128, 4, 1, 1, 1) \
-  APPLY(__VA_ARGS__, cooperative, 64, 128, 128, 4, 1, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 2) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 4) \
-  APPLY(__VA_ARGS__, cooperative, 64, 128, 128, 4, 1, 1, 2) \
-  APPLY(__VA_ARGS__, cooperative, 64, 128, 128, 4, 1, 1, 4) \
-  APPLY(__VA_ARGS__, pingpong, 128, 192, 64, 4, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, cooperative, 128, 96, 64, 6, 1, 2, 2)  \
+  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 1, 2)  \
+  APPLY(__VA_ARGS__, pingpong, 128, 192, 64, 5, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 192, 128, 64, 5, 1, 2, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 128, 176, 64, 5, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 128, 160, 64, 5, 2, 1, 1)    \
   APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 2, 1, 1)    \
+  APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 1, 2, 1)    \
   APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 1, 1, 1)    \
-  APPLY(__VA_ARGS__, pingpong, 64, 256, 64, 4, 2, 1, 1)
+  APPLY(__VA_ARGS__, pingpong, 64, 256, 64, 4, 2, 1, 1)     \
+  APPLY(__VA_ARGS__, transposed, 208, 128, 64, 5, 1, 2, 1)  \
+  APPLY(__VA_ARGS__, transposed, 160, 128, 64, 5, 1, 2, 1)  \
+  APPLY(__VA_ARGS__, transposed, 144, 256, 64, 4, 1, 2, 1)  \
+  APPLY(__VA_ARGS__, transposed, 96, 128, 64, 5, 1, 1, 2)   \
+  APPLY(__VA_ARGS__, transposed, 128, 64, 64, 8, 1, 1, 1)

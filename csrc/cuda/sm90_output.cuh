@@ -6,8 +6,16 @@
 
 namespace fusedops::sm90 {
 
+template <class Element>
+struct Operand {
+  const Element* data;
+  int64_t stride;  // between rows
+  int rows;
+};
+
 template <class Element, class Epilogue>
 struct Params {
+  Operand<Element> a, b;
   Bias<Element> bias;
   Epilogue epilogue;
   Element* out;
@@ -27,12 +35,15 @@ __device__ __forceinline__ uint32_t pack(__half, float low, float high) {
   return reinterpret_cast<const uint32_t&>(pair);
 }
 
-// Turns one consumer warpgroup's accumulators into stored outputs.
+// Turns one consumer warpgroup's sums into stored outputs. Past the bias every warp is on its own:
+// it evaluates and stores 16 rows of each wgmma block, which are columns of the output if those are
+// transposed.
 template <class Config, class Epilogue>
 class Output {
  public:
   using Element = typename Config::Element;
-  using Accumulators = float[Config::kBlocksM][Config::kTileN / 2];
+  static constexpr int kColumns = Config::kShareColumns;
+  using Sums = float[Config::kBlocksM][kColumns / 2];
 
   __device__ __forceinline__ Output(const Params<Element, Epilogue>& params,
                                     const CUtensorMap& out_map, SharedStorage<Config>& shared,
@@ -45,150 +56,166 @@ class Output {
         lane_(threadIdx.x % kWarp),
         warp_(thread_ / kWarp) {}
 
-  // Each column's bias is read once a tile, while the last products are still in flight. The caller
-  // has every thread pass a warpgroup barrier between a tile's last read and the next tile's bias.
-  __device__ __forceinline__ void load_bias(int first_column) {
-    for (int column = thread_; column < Config::kTileN; column += kWarpgroup) {
-      const bool inside = first_column + column < params_.n;
-      shared_.bias[consumer_][column] = inside ? params_.bias[first_column + column] : 0.0f;
+  // For the tile of sums whose first row and column these are. Before the tile's products, so that
+  // the loads are long done when publish_bias needs them.
+  __device__ __forceinline__ void fetch_bias(int row, int column) {
+    const int first = Config::kTransposed ? row : column;
+#pragma unroll
+    for (int i = 0; i < kBiasesPerThread; ++i) {
+      const int index = thread_ + i * kWarpgroup;
+      const bool inside = index < Config::kBiases && first + index < params_.n;
+      fetched_bias_[i] = inside ? params_.bias.bits(first + index) : 0;
     }
   }
 
-  __device__ __forceinline__ void store(const Accumulators& accumulators, int row, int column) {
-    if (params_.store_by_tma) {
-      store_through_shared(accumulators, row, column);
-    } else {
-      store_directly(accumulators, row, column);
+  __device__ __forceinline__ void publish_bias() {
+    sync_warpgroup(1 + consumer_);  // the last tile's has been read
+#pragma unroll
+    for (int i = 0; i < kBiasesPerThread; ++i) {
+      asm volatile("" : "+r"(fetched_bias_[i]));  // not earlier
+      const int index = thread_ + i * kWarpgroup;
+      if (index < Config::kBiases) {
+        shared_.bias[consumer_][index] = params_.bias.value(fetched_bias_[i]);
+      }
     }
+    sync_warpgroup(1 + consumer_);
   }
 
-  // Adds this block's share of the columns over the cluster's blocks, and stores it.
-  __device__ __forceinline__ void reduce_and_store(const Accumulators& accumulators, int row,
-                                                   int column, uint32_t rank) {
-    auto& partial = shared_.scratch.partial[consumer_];
+  __device__ __forceinline__ void store(const Sums& sums, int row, int column) {
 #pragma unroll
     for (int block = 0; block < Config::kBlocksM; ++block) {
+      const int first_row = row + block * kWgmmaM + warp_ * Config::kWarpRows;
+      if (first_row >= (Config::kTransposed ? params_.n : params_.m)) break;
 #pragma unroll
-      for (int i = 0; i < Config::kTileN / 2; ++i) {
-        partial[block][i][thread_] = accumulators[block][i];
+      for (int piece = 0; piece < kColumns / Config::kPieceWidth; ++piece) {
+        const int first_column = column + piece * Config::kPieceWidth;
+        if (first_column >= (Config::kTransposed ? params_.m : params_.n)) break;
+        // The whole piece at once: independent chains of arithmetic hide each other's latency.
+        Values values, bias, work;
+        gather(sums[block], block, piece, values, bias);
+        params_.epilogue.start(values, bias, work);
+        send_staged();  // the last piece, complete by now
+        if (lane_ == 0) wait_until_stores_have_read<Config::kStagingBuffers - 1>();
+        __syncwarp();
+        params_.epilogue.finish(values, work);
+        staging_ = (staging_ + 1) % Config::kStagingBuffers;
+        stage(values, shared_.staging[consumer_][warp_][staging_]);
+        staged_ = Config::kTransposed ? TilePosition{first_column, first_row}
+                                      : TilePosition{first_row, first_column};
       }
     }
-    sync_cluster();
-
-    constexpr int kShare = Config::kTileN / Config::kSplitK;
-    const int first = rank * kShare;
-#pragma unroll
-    for (int block = 0; block < Config::kBlocksM; ++block) {
-#pragma unroll
-      for (int group = 0; group < kShare / 8; ++group) {
-        float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll
-        for (int peer = 0; peer < Config::kSplitK; ++peer) {
-          const uint32_t base =
-              address_in_block(&partial[block][first / 2 + 4 * group][thread_], peer);
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            sums[i] += load_cluster_shared(base + i * kWarpgroup * sizeof(float));
-          }
-        }
-        store_group(sums, row + block * kWgmmaM, column, first + 8 * group);
-      }
-    }
-    sync_cluster();
+    send_staged();
   }
 
   // Shared memory may go away once pending stores have read it.
   __device__ __forceinline__ void finish() {
-    if (thread_ == 0) wait_until_stores_have_read<0>();
+    if (lane_ == 0) wait_until_stores_have_read<0>();
   }
 
  private:
-  __device__ __forceinline__ void sync() { sync_warpgroup(1 + consumer_); }
+  using Piece = Element[Config::kPieceRows][Config::kPieceColumns];
+  // Of sixteen columns a thread has four in each of two rows. It evaluates those four together; if
+  // they are rows of the output, the two rows.
+  static constexpr int kSteps = Config::kPieceWidth / 16;
+  static constexpr int kTogether = Config::kTransposed ? 2 : 4;
+  using Values = float[8 * kSteps / kTogether][kTogether];
+  static constexpr int kBiasesPerThread = (Config::kBiases + kWarpgroup - 1) / kWarpgroup;
 
-  // The four outputs of one thread in a group of eight columns: two rows of two neighbours.
-  __device__ __forceinline__ void evaluate(const float (&sums)[4], int column_in_tile,
-                                           uint32_t& upper, uint32_t& lower) const {
-    const float2 bias =
-        *reinterpret_cast<const float2*>(&shared_.bias[consumer_][column_in_tile + lane_ % 4 * 2]);
-    upper = pack(Element{}, params_.epilogue(sums[0], bias.x), params_.epilogue(sums[1], bias.y));
-    lower = pack(Element{}, params_.epilogue(sums[2], bias.x), params_.epilogue(sums[3], bias.y));
+  // The chunk of 16 bytes that TMA's swizzle for rows of this length has at `chunk` of `row`.
+  static __device__ __forceinline__ int swizzled(int row, int chunk) {
+    constexpr int kChunks = Config::kPieceColumns / 8;
+    constexpr int kRowsPerSwizzleRow = 8 / kChunks;
+    return chunk ^ (row / kRowsPerSwizzleRow % kChunks);
   }
 
-  __device__ __forceinline__ void store_through_shared(const Accumulators& accumulators, int row,
-                                                       int column) {
-    constexpr int kGroups = Config::kPieceColumns / 8;
-    constexpr int kPieces = Config::kTileN / Config::kPieceColumns;
-    // This lane's row address for stmatrix, in the TMA swizzle.
-    const int piece_row = warp_ * 16 + lane_ % 16;
-    const int group_of_lane = lane_ / 16;
+  __device__ __forceinline__ void gather(const float (&sums)[kColumns / 2], int block, int piece,
+                                         Values& values, Values& bias) const {
+    const float* const piece_sums = &sums[piece * Config::kPieceWidth / 2];
+    if constexpr (Config::kTransposed) {
+      const int in_tile = block * kWgmmaM + warp_ * Config::kWarpRows + lane_ / 4;
+      const float upper = shared_.bias[consumer_][in_tile];
+      const float lower = shared_.bias[consumer_][in_tile + 8];
 #pragma unroll
-    for (int block = 0; block < Config::kBlocksM; ++block) {
-      const int first_row = row + block * kWgmmaM;
+      for (int i = 0; i < 4 * kSteps; ++i) {
+        const float* const four = &piece_sums[i / 2 * 4];
+        set(values[i], four[i % 2], four[i % 2 + 2]);
+        set(bias[i], upper, lower);
+      }
+    } else {
 #pragma unroll
-      for (int piece = 0; piece < kPieces; ++piece) {
-        const int first_column = column + piece * Config::kPieceColumns;
-        if (first_row >= params_.m || first_column >= params_.n) continue;
-        auto& buffer = shared_.scratch.staging[consumer_][staging_];
-        staging_ = (staging_ + 1) % Config::kStagingBuffers;
-        if (thread_ == 0) wait_until_stores_have_read<Config::kStagingBuffers - 1>();
-        sync();
+      for (int step = 0; step < kSteps; ++step) {
+        const int in_tile = piece * Config::kPieceWidth + 16 * step + lane_ % 4 * 2;
+        const auto* const pairs =
+            reinterpret_cast<const float2*>(&shared_.bias[consumer_][in_tile]);
+        const float2 left = pairs[0], right = pairs[4];
 #pragma unroll
-        for (int group = 0; group < kGroups; group += 2) {
-          const int index = 4 * (piece * kGroups + group);
-          uint32_t matrices[4];
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const float (&all)[Config::kTileN / 2] = accumulators[block];
-            const int i = index + 4 * half;
-            const float sums[4] = {all[i], all[i + 1], all[i + 2], all[i + 3]};
-            evaluate(sums, (piece * kGroups + group + half) * 8, matrices[2 * half],
-                     matrices[2 * half + 1]);
-          }
-          const int chunk = (group + group_of_lane) ^ (piece_row % 8);
-          store_matrices(&buffer[piece_row][chunk * 8], matrices);
-        }
-        fence_shared_for_tma();
-        sync();
-        if (thread_ == 0) {
-          store_box(out_map_, buffer, first_column, first_row);
-          commit_stores();
+        for (int half = 0; half < 2; ++half) {
+          const float* const four = &piece_sums[8 * step + 2 * half];
+          set(values[2 * step + half], four[0], four[1], four[4], four[5]);
+          set(bias[2 * step + half], left.x, left.y, right.x, right.y);
         }
       }
     }
   }
 
-  __device__ __forceinline__ void store_directly(const Accumulators& accumulators, int row,
-                                                 int column) {
-    sync();
-#pragma unroll
-    for (int block = 0; block < Config::kBlocksM; ++block) {
-#pragma unroll
-      for (int group = 0; group < Config::kTileN / 8; ++group) {
-        const float (&all)[Config::kTileN / 2] = accumulators[block];
-        const float sums[4] = {all[4 * group], all[4 * group + 1], all[4 * group + 2],
-                               all[4 * group + 3]};
-        store_group(sums, row + block * kWgmmaM, column, 8 * group);
-      }
-    }
-    sync();
+  template <class... Numbers>
+  static __device__ __forceinline__ void set(float (&all)[kTogether], Numbers... numbers) {
+    int i = 0;
+    ((all[i++] = numbers), ...);
   }
 
-  __device__ __forceinline__ void store_group(const float (&sums)[4], int first_row,
-                                              int tile_column, int column_in_tile) {
-    uint32_t pairs[2];
-    evaluate(sums, column_in_tile, pairs[0], pairs[1]);
-    const int column = tile_column + column_in_tile + lane_ % 4 * 2;
+  // Each lane gives stmatrix the address of one row of eight outputs.
+  __device__ __forceinline__ void stage(const Values& values, Piece& buffer) const {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = first_row + warp_ * 16 + lane_ / 4 + 8 * half;
-      if (row >= params_.m || column >= params_.n) continue;
-      Element* const target = params_.out + static_cast<int64_t>(row) * params_.n + column;
-      if (params_.n % 2 == 0) {
-        *reinterpret_cast<uint32_t*>(target) = pairs[half];
+    for (int step = 0; step < kSteps; ++step) {
+      if constexpr (Config::kTransposed) {
+        const float (&first)[4][2] = reinterpret_cast<const float (&)[4][2]>(values[4 * step]);
+        const uint32_t matrices[4] = {
+            pack(Element{}, first[0][0], first[1][0]), pack(Element{}, first[0][1], first[1][1]),
+            pack(Element{}, first[2][0], first[3][0]), pack(Element{}, first[2][1], first[3][1])};
+        const int row = 16 * step + lane_ / 16 * 8 + lane_ % 8;
+        store_matrices_transposed(&buffer[row][swizzled(row, lane_ / 8 % 2) * 8], matrices);
       } else {
-        const auto* const elements = reinterpret_cast<const Element*>(&pairs[half]);
-        target[0] = elements[0];
-        if (column + 1 < params_.n) target[1] = elements[1];
+        const float (&upper)[4] = values[2 * step], (&lower)[4] = values[2 * step + 1];
+        const uint32_t matrices[4] = {
+            pack(Element{}, upper[0], upper[1]), pack(Element{}, lower[0], lower[1]),
+            pack(Element{}, upper[2], upper[3]), pack(Element{}, lower[2], lower[3])};
+        const int row = lane_ % 16;
+        store_matrices(&buffer[row][swizzled(row, 2 * step + lane_ / 16) * 8], matrices);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void send_staged() {
+    if (staged_.row < 0) return;
+    const Piece& buffer = shared_.staging[consumer_][warp_][staging_];
+    if (params_.store_by_tma) {
+      fence_shared_for_tma();
+      __syncwarp();
+      if (lane_ == 0) {
+        store_box(out_map_, buffer, staged_.column, staged_.row);
+        commit_stores();
+      }
+    } else {
+      __syncwarp();
+      copy(buffer);
+    }
+    staged_.row = kNothing;
+  }
+
+  // Where rows of the output are not aligned as TMA wants them.
+  __device__ __forceinline__ void copy(const Piece& buffer) const {
+    const int rows = min(Config::kPieceRows, params_.m - staged_.row);
+    const int columns = min(Config::kPieceColumns, params_.n - staged_.column);
+    Element* target = params_.out + static_cast<int64_t>(staged_.row) * params_.n + staged_.column;
+#pragma unroll 1
+    for (int row = 0; row < rows; ++row, target += params_.n) {
+#pragma unroll
+      for (int i = 0; i < Config::kPieceColumns; i += kWarp) {
+        const int column = i + lane_;
+        if (column < columns) {
+          target[column] = buffer[row][swizzled(row, column / 8) * 8 + column % 8];
+        }
       }
     }
   }
@@ -197,7 +224,10 @@ class Output {
   const CUtensorMap& out_map_;
   SharedStorage<Config>& shared_;
   const int consumer_, thread_, lane_, warp_;
-  int staging_ = 0;
+  int staging_ = 0;  // the buffer used last
+  static constexpr int kNothing = -1;
+  TilePosition staged_{kNothing, 0};  // its piece, if that is not yet on its way
+  uint32_t fetched_bias_[kBiasesPerThread];
 };
 
 }  // namespace fusedops::sm90

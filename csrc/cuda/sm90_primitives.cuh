@@ -70,10 +70,30 @@ __device__ __forceinline__ void wait(uint64_t& barrier, uint32_t parity) {
   } while (completed == 0);
 }
 
+// The same for what other blocks of the cluster have sent.
+__device__ __forceinline__ void wait_for_other_blocks(uint64_t& barrier, uint32_t parity) {
+  uint32_t completed;
+  do {
+    asm volatile(
+        "{\n"
+        ".reg .pred completed;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 completed, [%1], %2;\n"
+        "selp.b32 %0, 1, 0, completed;\n"
+        "}\n"
+        : "=r"(completed)
+        : "r"(shared_address(&barrier)), "r"(parity)
+        : "memory");
+  } while (completed == 0);
+}
+
 // ---- TMA ---------------------------------------------------------------------------------------
 
 __device__ __forceinline__ void prefetch_descriptor(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64_t>(&map)) : "memory");
+}
+
+__device__ __forceinline__ void prefetch_to_l2(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 __device__ __forceinline__ void load_box(const CUtensorMap& map, uint64_t& barrier,
@@ -124,6 +144,7 @@ __device__ __forceinline__ void fence_shared_for_tma() {
 
 constexpr int kWarp = 32;
 constexpr int kWarpgroup = 128;
+constexpr int kWarpsPerWarpgroup = kWarpgroup / kWarp;
 
 // Barrier 0 is __syncthreads.
 __device__ __forceinline__ void sync_warpgroup(int named_barrier) {
@@ -146,6 +167,16 @@ __device__ __forceinline__ uint32_t block_rank_in_cluster() {
   return rank;
 }
 
+// The two halves of a meeting of the cluster's threads that orders no memory but the initialisation
+// of barriers, which has its own fence.
+__device__ __forceinline__ void arrive_at_cluster_unordered() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void wait_for_cluster() {
+  asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+}
+
 // Every thread of the cluster that has not exited arrives; what they wrote is then visible to all.
 __device__ __forceinline__ void sync_cluster() {
   asm volatile(
@@ -154,18 +185,30 @@ __device__ __forceinline__ void sync_cluster() {
           : "memory");
 }
 
-__device__ __forceinline__ float load_cluster_shared(uint32_t address) {
-  float value;
-  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
-  return value;
+// To an address in the cluster's shared memory; its bytes count towards the barrier there.
+__device__ __forceinline__ void send_to_block(uint32_t address, float4 value, uint32_t barrier) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(address),
+      "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w), "r"(barrier)
+      : "memory");
 }
 
-// Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8.
+// Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8, or
+// where they are transposed on the way, of its column.
 __device__ __forceinline__ void store_matrices(void* row, const uint32_t (&matrices)[4]) {
   asm volatile(
       "stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
       "r"(matrices[0]), "r"(matrices[1]), "r"(matrices[2]), "r"(matrices[3])
       : "memory");
+}
+
+__device__ __forceinline__ void store_matrices_transposed(void* column,
+                                                          const uint32_t (&matrices)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                   shared_address(column)),
+               "r"(matrices[0]), "r"(matrices[1]), "r"(matrices[2]), "r"(matrices[3])
+               : "memory");
 }
 
 }  // namespace fusedops::sm90

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cuda/sm90_output.cuh"
+#include "cuda/sm90_split_k.cuh"
 
 // A persistent, warp-specialised GEMM for sm_90a. One thread of the producer warpgroup keeps a ring
 // of shared-memory stages filled by TMA; the consumer warpgroups multiply out of it with wgmma and
@@ -8,29 +9,37 @@
 // including those that reach beyond the output, so that multicast always finds its receivers.
 namespace fusedops::sm90 {
 
-// Where a block stands in its cluster.
+// Where a block stands in its cluster: tile (m, n) of the cluster's, and which part of K.
 template <class Config>
 struct ClusterPlace {
-  uint32_t rank = Config::kClusterSize == 1 ? 0 : block_rank_in_cluster();
-  uint32_t m = rank % Config::kClusterM;
-  uint32_t n = Config::kSplitK == 1 ? rank / Config::kClusterM : 0;
+  static constexpr int kBlocksPerPart = Config::kClusterM * Config::kClusterN;
 
-  static constexpr bool kMulticastsX = Config::kClusterN > 1;
-  static constexpr bool kMulticastsWeight = Config::kClusterM > 1;
+  uint32_t rank = Config::kClusterSize == 1 ? 0 : block_rank_in_cluster();
+  uint32_t part = rank / kBlocksPerPart;
+  uint32_t m = rank % Config::kClusterM;
+  uint32_t n = rank / Config::kClusterM % Config::kClusterN;
+
+  static constexpr bool kMulticastsA = Config::kClusterN > 1;
+  static constexpr bool kMulticastsB = Config::kClusterM > 1;
   // A stage is written by every block that shares this one's rows or columns.
   static constexpr int kWriters = Config::kClusterM + Config::kClusterN - 1;
 
+  // Those with this block's rows, and those with its columns, in the same part of K.
   __device__ __forceinline__ uint16_t blocks_in_row() const {
     uint32_t mask = 0;
 #pragma unroll
     for (int column = 0; column < Config::kClusterN; ++column) {
       mask |= 1u << (m + column * Config::kClusterM);
     }
-    return mask;
+    return mask << (part * kBlocksPerPart);
   }
 
   __device__ __forceinline__ uint16_t blocks_in_column() const {
-    return ((1u << Config::kClusterM) - 1) << (n * Config::kClusterM);
+    return ((1u << Config::kClusterM) - 1) << (n * Config::kClusterM + part * kBlocksPerPart);
+  }
+
+  __device__ __forceinline__ uint32_t block_of_part(uint32_t other) const {
+    return other * kBlocksPerPart + rank % kBlocksPerPart;
   }
 };
 
@@ -40,9 +49,8 @@ struct KRange {
 };
 
 template <class Config>
-__device__ __forceinline__ KRange k_range(int k_tiles, uint32_t rank) {
+__device__ __forceinline__ KRange k_range(int k_tiles, int64_t part) {
   if constexpr (Config::kSplitK == 1) return {0, k_tiles};
-  const int64_t part = rank;
   return {static_cast<int>(part * k_tiles / Config::kSplitK),
           static_cast<int>((part + 1) * k_tiles / Config::kSplitK)};
 }
@@ -52,86 +60,114 @@ template <class Config>
 class TileWalk {
  public:
   __device__ __forceinline__ TileWalk(const TileOrder& order, const ClusterPlace<Config>& place,
-                                      int skipped = 0)
+                                      int skipped)
       : order_(order),
         place_(place),
         step_(gridDim.x / Config::kClusterSize),
-        index_(blockIdx.x / Config::kClusterSize + skipped * step_) {}
-
-  __device__ __forceinline__ bool done() const { return index_ >= order_.count(); }
-  __device__ __forceinline__ void advance(int tiles = 1) { index_ += tiles * step_; }
-
-  // The first row and column of the current tile.
-  __device__ __forceinline__ void locate(int& row, int& column) const {
-    order_.locate(index_, row, column);
-    row = (row * Config::kClusterM + place_.m) * Config::kTileM;
-    column = (column * Config::kClusterN + place_.n) * Config::kTileN;
+        index_(blockIdx.x / Config::kClusterSize + skipped * step_) {
+    locate();
   }
 
+  __device__ __forceinline__ bool done() const { return index_ >= order_.count(); }
+
+  __device__ __forceinline__ void advance(int tiles = 1) {
+    index_ += tiles * step_;
+    locate();
+  }
+
+  // The first row and column of the current tile.
+  __device__ __forceinline__ int row() const { return position_.row; }
+  __device__ __forceinline__ int column() const { return position_.column; }
+
  private:
+  __device__ __forceinline__ void locate() {
+    if (done()) return;
+    const TilePosition cluster = order_.locate(index_);
+    position_ = {
+        (cluster.row * Config::kClusterM + static_cast<int>(place_.m)) * Config::kTileM,
+        (cluster.column * Config::kClusterN + static_cast<int>(place_.n)) * Config::kTileN};
+  }
+
   const TileOrder& order_;
   const ClusterPlace<Config>& place_;
   const int step_;
   int index_;
+  TilePosition position_{};
 };
 
 template <class Config>
 __device__ __forceinline__ void load_stage(SharedStorage<Config>& shared, uint32_t stage,
-                                           const CUtensorMap& x_map, const CUtensorMap& weight_map,
+                                           const CUtensorMap& a_map, const CUtensorMap& b_map,
                                            const ClusterPlace<Config>& place, int row, int column,
                                            int k) {
   using Place = ClusterPlace<Config>;
   uint64_t& full = shared.full[stage];
-  const int slice_x = place.n * Config::kBoxRowsX;
-  const int slice_weight = place.m * Config::kBoxRowsWeight;
+  const int slice_a = place.n * Config::kBoxRowsA;
+  const int slice_b = place.m * Config::kBoxRowsB;
 #pragma unroll
   for (int box = 0; box < Config::kBoxes; ++box) {
     const int box_k = k + box * Config::kBoxColumns;
-    void* const x = shared.x[stage][box][slice_x];
-    if constexpr (Place::kMulticastsX) {
-      load_box_multicast(x_map, full, x, box_k, row + slice_x, place.blocks_in_row());
+    void* const a = shared.a[stage][box][slice_a];
+    if constexpr (Place::kMulticastsA) {
+      load_box_multicast(a_map, full, a, box_k, row + slice_a, place.blocks_in_row());
     } else {
-      load_box(x_map, full, x, box_k, row);
+      load_box(a_map, full, a, box_k, row);
     }
-    void* const weight = shared.weight[stage][box][slice_weight];
-    if constexpr (Place::kMulticastsWeight) {
-      load_box_multicast(weight_map, full, weight, box_k, column + slice_weight,
-                         place.blocks_in_column());
+    void* const b = shared.b[stage][box][slice_b];
+    if constexpr (Place::kMulticastsB) {
+      load_box_multicast(b_map, full, b, box_k, column + slice_b, place.blocks_in_column());
     } else {
-      load_box(weight_map, full, weight, box_k, column);
+      load_box(b_map, full, b, box_k, column);
     }
   }
 }
 
-// Run by one thread; where blocks split K, by its whole warp, since the consumers then meet the
-// other blocks of the cluster twice a tile, and such a meeting waits for every thread that has not
-// exited.
+// The first bytes of this block's first loads, asked for by all threads while its barriers are
+// being prepared: what takes longest about a cold start is the translation of addresses not used
+// lately.
+template <class Config, class Epilogue>
+__device__ __forceinline__ void prefetch_first_rows(
+    const Params<typename Config::Element, Epilogue>& params, const TileWalk<Config>& walk,
+    const ClusterPlace<Config>& place, KRange range) {
+  if (walk.done()) return;
+  const int first_a = walk.row() + place.n * Config::kBoxRowsA;
+  const int first_b = walk.column() + place.m * Config::kBoxRowsB;
+  for (int i = threadIdx.x; i < Config::kBoxRowsA + Config::kBoxRowsB; i += Config::kThreads) {
+    const bool of_a = i < Config::kBoxRowsA;
+    const auto& operand = of_a ? params.a : params.b;
+    const int64_t row = of_a ? first_a + i : first_b + i - Config::kBoxRowsA;
+    if (row < operand.rows) {
+      prefetch_to_l2(operand.data + row * operand.stride + range.begin * int64_t{Config::kTileK});
+    }
+  }
+}
+
+// Run by one thread; where blocks split K, by its whole warp, since the blocks of the cluster then
+// meet between tiles, and such a meeting waits for every thread that has not exited.
 template <class Config>
-__device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUtensorMap& x_map,
-                                        const CUtensorMap& weight_map, const TileOrder& order,
+__device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUtensorMap& a_map,
+                                        const CUtensorMap& b_map, TileWalk<Config> walk,
                                         const ClusterPlace<Config>& place, KRange range) {
   RingPosition<Config::kStages> position;
-  for (TileWalk<Config> walk(order, place); !walk.done(); walk.advance()) {
-    int row, column;
-    walk.locate(row, column);
+  while (!walk.done()) {
     const int end = threadIdx.x == 0 ? range.end : range.begin;
     for (int k_tile = range.begin; k_tile < end; ++k_tile) {
       wait(shared.empty[position.stage], position.parity ^ 1);
       // Boxes that reach beyond a matrix are zero-filled and count in full.
       arrive_expecting(shared.full[position.stage], Config::kStageBytes);
-      load_stage<Config>(shared, position.stage, x_map, weight_map, place, row, column,
+      load_stage<Config>(shared, position.stage, a_map, b_map, place, walk.row(), walk.column(),
                          k_tile * Config::kTileK);
       position.advance();
     }
+    walk.advance();
     if constexpr (Config::kSplitK > 1) {
       __syncwarp();
-      sync_cluster();
-      sync_cluster();
+      if (!walk.done()) sync_cluster();
     }
   }
   if constexpr (ClusterPlace<Config>::kWriters > 1) {
     // Other blocks still signal this block's barriers: outlive them.
-    for (int stage = 0; stage < Config::kStages; ++stage) {
+    for (int stage = 0; threadIdx.x == 0 && stage < Config::kStages; ++stage) {
       wait(shared.empty[position.stage], position.parity ^ 1);
       position.advance();
     }
@@ -142,14 +178,15 @@ __device__ __forceinline__ void produce(SharedStorage<Config>& shared, const CUt
 template <class Config>
 __device__ __forceinline__ void release_stage(SharedStorage<Config>& shared, uint32_t stage,
                                               const ClusterPlace<Config>& place) {
+  using Place = ClusterPlace<Config>;
   const uint32_t lane = threadIdx.x % kWarp;
-  if constexpr (ClusterPlace<Config>::kWriters == 1) {
+  if constexpr (Place::kWriters == 1) {
     if (lane == 0) arrive(shared.empty[stage]);
   } else {
     const bool same_row = lane % Config::kClusterM == place.m;
     const bool same_column = lane / Config::kClusterM == place.n;
-    if (lane < Config::kClusterSize && (same_row || same_column)) {
-      arrive_in_block(shared.empty[stage], lane);
+    if (lane < Place::kBlocksPerPart && (same_row || same_column)) {
+      arrive_in_block(shared.empty[stage], lane + place.part * Place::kBlocksPerPart);
     }
   }
 }
@@ -164,17 +201,16 @@ __device__ __forceinline__ void multiply_stage(
   fence_wgmma();
 #pragma unroll
   for (int box = 0; box < Config::kBoxes; ++box) {
-    const uint64_t x = wgmma_descriptor(shared.x[stage][box][first_row]);
-    const uint64_t weight = wgmma_descriptor(shared.weight[stage][box]);
+    const uint64_t a = wgmma_descriptor(shared.a[stage][box][first_row]);
+    const uint64_t b = wgmma_descriptor(shared.b[stage][box]);
     constexpr uint64_t kDescriptorStepM = kWgmmaM * kSwizzleBytes >> 4;
 #pragma unroll
     for (int step = 0; step < kStepsPerBox; ++step) {
 #pragma unroll
       for (int block = 0; block < Config::kBlocksM; ++block) {
         wgmma<typename Config::Element, Config::kTileN>(
-            x + block * kDescriptorStepM + step * kDescriptorStepK,
-            weight + step * kDescriptorStepK, accumulators[block],
-            accumulate || box > 0 || step > 0);
+            a + block * kDescriptorStepM + step * kDescriptorStepK, b + step * kDescriptorStepK,
+            accumulators[block], accumulate || box > 0 || step > 0);
       }
     }
   }
@@ -184,19 +220,18 @@ __device__ __forceinline__ void multiply_stage(
 // Issues the products of one tile. On return those of the last stage are still in flight and
 // `position` is that stage's successor; the stage is not yet released.
 template <class Config>
-__device__ __forceinline__ uint32_t
-multiply(SharedStorage<Config>& shared, const ClusterPlace<Config>& place,
-         RingPosition<Config::kStages>& position, int k_tiles, int first_row,
-         float (&accumulators)[Config::kBlocksM][Config::kTileN / 2]) {
+__device__ __forceinline__ uint32_t multiply(SharedStorage<Config>& shared,
+                                             const ClusterPlace<Config>& place,
+                                             RingPosition<Config::kStages>& position, int k_tiles,
+                                             int first_row, Accumulators<Config>& accumulators) {
   uint32_t in_flight = position.stage;
-  wait(shared.full[position.stage], position.parity);
-  multiply_stage<Config>(shared, position.stage, first_row, accumulators, false);
-  position.advance();
-  for (int k_tile = 1; k_tile < k_tiles; ++k_tile) {
+  for (int k_tile = 0; k_tile < k_tiles; ++k_tile) {
     wait(shared.full[position.stage], position.parity);
-    multiply_stage<Config>(shared, position.stage, first_row, accumulators, true);
-    wait_wgmma<1>();
-    release_stage<Config>(shared, in_flight, place);
+    multiply_stage<Config>(shared, position.stage, first_row, accumulators, k_tile > 0);
+    if (k_tile > 0) {
+      wait_wgmma<1>();
+      release_stage<Config>(shared, in_flight, place);
+    }
     in_flight = position.stage;
     position.advance();
   }
@@ -206,42 +241,48 @@ multiply(SharedStorage<Config>& shared, const ClusterPlace<Config>& place,
 template <class Config, class Epilogue>
 __device__ __forceinline__ void consume(SharedStorage<Config>& shared, const CUtensorMap& out_map,
                                         const Params<typename Config::Element, Epilogue>& params,
-                                        const ClusterPlace<Config>& place, KRange range,
-                                        int consumer) {
+                                        TileWalk<Config> walk, const ClusterPlace<Config>& place,
+                                        KRange range, int consumer) {
   constexpr int kStride = Config::kPingpong ? 2 : 1;
   const int first_row = Config::kPingpong ? 0 : consumer * Config::kBlocksM * kWgmmaM;
+  const int first_column = place.part * Config::kShareColumns;
   const int k_tiles = range.end - range.begin;
   Output<Config, Epilogue> output(params, out_map, shared, consumer);
   RingPosition<Config::kStages> position;
   if constexpr (Config::kPingpong) position.skip(consumer * k_tiles);
 
-  uint32_t parity = 0;
-  TileWalk<Config> walk(params.order, place, Config::kPingpong ? consumer : 0);
-  for (; !walk.done(); walk.advance(kStride)) {
-    int row, column;
-    walk.locate(row, column);
-
+  if (!walk.done()) output.fetch_bias(walk.row() + first_row, walk.column() + first_column);
+  for (uint32_t parity = 0; !walk.done(); parity ^= 1) {
     // The first warpgroup's first turn comes with the fresh barrier.
     if constexpr (Config::kPingpong) wait(shared.turn[consumer], parity ^ (consumer == 0));
-    float accumulators[Config::kBlocksM][Config::kTileN / 2];
+    Accumulators<Config> accumulators;
     const uint32_t in_flight =
         multiply<Config>(shared, place, position, k_tiles, first_row, accumulators);
     if constexpr (Config::kPingpong) {
-      __syncwarp();
       if (threadIdx.x % kWarp == 0) arrive(shared.turn[consumer ^ 1]);
       position.skip(k_tiles);  // the other warpgroup's tile
     }
-    output.load_bias(column);
+
+    // All that the next tile needs to know, while the last products are in flight.
+    const int row = walk.row() + first_row;
+    const int column = walk.column() + first_column;
+    output.publish_bias();
+    walk.advance(kStride);
+    if (!walk.done()) output.fetch_bias(walk.row() + first_row, walk.column() + first_column);
     wait_wgmma<0>();
     pin_registers(accumulators);
     release_stage<Config>(shared, in_flight, place);
 
     if constexpr (Config::kSplitK > 1) {
-      output.reduce_and_store(accumulators, row + first_row, column, place.rank);
+      float sums[Config::kBlocksM][Config::kShareColumns / 2];
+      add_parts<Config>(
+          shared, consumer, threadIdx.x % kWarpgroup, place.part,
+          [&](uint32_t part) { return place.block_of_part(part); }, parity, accumulators, sums);
+      if (!walk.done()) sync_cluster();  // the next tile's parts may come
+      output.store(sums, row, column);
     } else {
-      output.store(accumulators, row + first_row, column);
+      output.store(accumulators, row, column);
     }
-    parity ^= 1;
   }
   output.finish();
 }
@@ -255,38 +296,48 @@ __device__ __forceinline__ void init_barriers(SharedStorage<Config>& shared) {
     init_barrier(shared.empty[stage], kReaders);
   }
   for (uint64_t& turn : shared.turn) init_barrier(turn, kWarps);
+  for (uint64_t& received : shared.received) init_barrier(received, 1);
   fence_barrier_init();
 }
 
 template <class Config, class Epilogue>
 __device__ __forceinline__ void warp_specialized_gemm(
-    const CUtensorMap& x_map, const CUtensorMap& weight_map, const CUtensorMap& out_map,
+    const CUtensorMap& a_map, const CUtensorMap& b_map, const CUtensorMap& out_map,
     const Params<typename Config::Element, Epilogue>& params) {
   extern __shared__ __align__(kSwizzleAtomBytes) uint8_t shared_memory[];
   auto& shared = *reinterpret_cast<SharedStorage<Config>*>(shared_memory);
 
   const ClusterPlace<Config> place;
-  const KRange range = k_range<Config>(params.k_tiles, place.rank);
+  const KRange range = k_range<Config>(params.k_tiles, place.part);
 
   if (threadIdx.x == 0) {
-    prefetch_descriptor(x_map);
-    prefetch_descriptor(weight_map);
-    if (params.store_by_tma) prefetch_descriptor(out_map);
+    prefetch_descriptor(a_map);
+    prefetch_descriptor(b_map);
     init_barriers<Config>(shared);
   }
-  __syncthreads();
-  if constexpr (Config::kClusterSize > 1) sync_cluster();
+  __syncwarp();
+  if constexpr (Config::kClusterSize > 1) arrive_at_cluster_unordered();
 
   const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / kWarpgroup, 0);
+  const TileWalk<Config> walk(params.order, place, Config::kPingpong && warpgroup == 2);
+  prefetch_first_rows<Config>(params, walk, place, range);
+  if (threadIdx.x == kWarp && params.store_by_tma) prefetch_descriptor(out_map);
+  __syncwarp();
+  if constexpr (Config::kClusterSize > 1) {
+    wait_for_cluster();
+  } else {
+    __syncthreads();
+  }
+
   if (warpgroup == 0) {
     if constexpr (Config::kMovesRegisters) shrink_registers<Config::kProducerRegisters>();
     constexpr int kProducers = Config::kSplitK > 1 ? kWarp : 1;
     if (threadIdx.x < kProducers) {
-      produce<Config>(shared, x_map, weight_map, params.order, place, range);
+      produce<Config>(shared, a_map, b_map, walk, place, range);
     }
   } else {
     if constexpr (Config::kMovesRegisters) grow_registers<Config::kConsumerRegisters>();
-    consume<Config>(shared, out_map, params, place, range, warpgroup - 1);
+    consume<Config>(shared, out_map, params, walk, place, range, warpgroup - 1);
   }
 }
 

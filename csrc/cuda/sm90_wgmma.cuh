@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cute/arch/mma_sm90_gmma.hpp>
+#include <cute/arch/mma_sm90_gmma_ext.hpp>
 #include <utility>
 
 #include "cuda/sm90_primitives.cuh"
@@ -43,8 +44,14 @@ struct Wgmma;
   template <>                                                                    \
   struct Wgmma<__half, N> : cute::SM90::GMMA::MMA_64x##N##x16_F32F16F16_SS<Major::K, Major::K> {};
 FUSEDOPS_WGMMA(64)
+FUSEDOPS_WGMMA(96)
+FUSEDOPS_WGMMA(112)
 FUSEDOPS_WGMMA(128)
+FUSEDOPS_WGMMA(144)
+FUSEDOPS_WGMMA(160)
+FUSEDOPS_WGMMA(176)
 FUSEDOPS_WGMMA(192)
+FUSEDOPS_WGMMA(208)
 FUSEDOPS_WGMMA(256)
 #undef FUSEDOPS_WGMMA
 
