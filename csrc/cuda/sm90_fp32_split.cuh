@@ -100,9 +100,9 @@ class Chunks {
  private:
   __device__ __forceinline__ void locate() {
     if (done()) return;
-    share_.order.locate(tile_, row_, column_);
-    row_ *= kTileM;
-    column_ *= kTileN;
+    const TilePosition position = share_.order.locate(tile_);
+    row_ = position.row * kTileM;
+    column_ = position.column * kTileN;
   }
 
   const Share& share_;
@@ -432,10 +432,9 @@ __device__ __forceinline__ void multiply(SharedStorage<Scheme>& shared, const CU
 #pragma unroll
       for (int i = 0; i < 64; ++i) totals[i] += sums[0][i];
     }
-    int row, column;
-    share.order.locate(tile, row, column);
-    row = row * kTileM + multiplier * kRows + thread / kWarp * 16;
-    column *= kTileN;
+    const TilePosition position = share.order.locate(tile);
+    const int row = position.row * kTileM + multiplier * kRows + thread / kWarp * 16;
+    int column = position.column * kTileN;
     const Place place(thread % kWarp);
     uint64_t not_finite;
     if constexpr (kSplitK == 1) {
