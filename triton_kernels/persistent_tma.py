@@ -12,8 +12,10 @@ from fusedops.registry import Launch, Problem
 
 from .config import Config, stores_by_tma, uses_tf32
 from .epilogues import sigmoid_residual
-from .launch import Binaries, Specialization, current_stream, element, pointer
+from .launch import Specialization, element, pointer
 from .order import grouped
+from .packet import Arguments, Matrix, launch_mapped
+from .products import multiply_add
 
 
 @triton.jit
@@ -47,7 +49,7 @@ def persistent_tma(
         for k in range(0, K, BLOCK_K):
             a = x.load([tile_m * BLOCK_M, k])
             b = weight.load([tile_n * BLOCK_N, k])
-            z = tl.dot(a, b.T, z, input_precision=PRECISION)
+            z = multiply_add(a, b.T, z, PRECISION)
 
         stored += programs
         stored_m, stored_n = grouped(stored, tiles_m, tiles_n, GROUP_M)
@@ -160,50 +162,15 @@ def launch(problem: Problem, config: Config) -> Launch:
 
         return interpret
 
-    binaries = Binaries(special, problem)
-    rest = (m, n, k, *special.keywords.values())
-
-    def run(
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        scale: float,
-        out: torch.Tensor,
-    ) -> None:
-        device = x.get_device()
-        start, function, metadata = binaries[device]
-        arguments = (
-            *(programs, 1, 1, current_stream(device), function, metadata, None, None, None),
-            Matrix(x, x_shape, x_strides),
-            Matrix(weight, weight_shape, weight_strides),
-            None if bias is None else bias.data_ptr(),
-            Matrix(out, out_shape, out_strides) if by_tma else out.data_ptr(),
-            scale,
-            *rest,
-        )
-        try:
-            start(*arguments)
-        except RuntimeError as error:
-            if "invalid device context" not in str(error):
-                raise
-            # Encoding a tensor map needs the context that a thread gets with its first CUDA call.
-            torch.cuda.Event().record()
-            start(*arguments)
-
-    return run
-
-
-class Matrix:
-    """What Triton's launcher reads of a TensorDescriptor, without the checks of every call."""
-
-    __slots__ = ("base", "shape", "strides")
-    padding = "zero"
-    round_f32_to_tf32 = False
-
-    def __init__(self, base: torch.Tensor, shape: list[int], strides: list[int]) -> None:
-        self.base = base
-        self.shape = shape
-        self.strides = strides
+    assert problem.capability is not None
+    matrices = {
+        "x": Matrix(problem.dtype, (m, k), x_strides[0]),
+        "weight": Matrix(problem.dtype, (n, k), weight_strides[0]),
+    }
+    if by_tma:
+        matrices["out"] = Matrix(problem.dtype, (m, n), n)
+    sizes = {"M": m, "N": n, "K": k}
+    return launch_mapped(Arguments(special, problem.capability, programs, sizes, matrices))
 
 
 def _descriptor_type(dtype: torch.dtype, rows: int, columns: int) -> str:

@@ -11,8 +11,9 @@ from fusedops.registry import Launch, Problem
 
 from .config import Config, divisor, uses_tf32
 from .epilogues import sigmoid_residual
-from .launch import Binaries, Specialization, current_stream, pointer
+from .launch import Specialization, pointer
 from .order import grouped
+from .packet import Arguments, launch_packed
 
 
 @triton.jit
@@ -118,7 +119,7 @@ def launch(problem: Problem, config: Config) -> Launch:
     """The launch of this problem in this configuration."""
     special = specialization(problem, config)
     programs = config.tiles(problem)
-    sizes = (problem.m, problem.n, problem.k, *_strides(problem).values())
+    sizes = {"M": problem.m, "N": problem.n, "K": problem.k, **_strides(problem)}
 
     if problem.interpreted:
 
@@ -129,33 +130,12 @@ def launch(problem: Problem, config: Config) -> Launch:
             scale: float,
             out: torch.Tensor,
         ) -> None:
-            tiled[(programs,)](x, weight, bias, out, scale, *sizes, **special.keywords)
+            tiled[(programs,)](x, weight, bias, out, scale, **sizes, **special.keywords)
 
         return interpret
 
-    binaries = Binaries(special, problem)
-    rest = (*sizes, *special.keywords.values())
-
-    def run(
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        scale: float,
-        out: torch.Tensor,
-    ) -> None:
-        device = x.get_device()
-        start, function, metadata = binaries[device]
-        start(
-            *(programs, 1, 1, current_stream(device), function, metadata, None, None, None),
-            x.data_ptr(),
-            weight.data_ptr(),
-            None if bias is None else bias.data_ptr(),
-            out.data_ptr(),
-            scale,
-            *rest,
-        )
-
-    return run
+    assert problem.capability is not None
+    return launch_packed(Arguments(special, problem.capability, programs, sizes))
 
 
 def _strides(problem: Problem) -> dict[str, int]:
