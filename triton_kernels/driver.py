@@ -68,6 +68,19 @@ def load(image: bytes, name: str, shared: int) -> ctypes.c_void_p:
     return function
 
 
+def resident(function: ctypes.c_void_p, threads: int, shared: int) -> int:
+    """How many blocks of a kernel a multiprocessor has room for."""
+    blocks = ctypes.c_int()
+    call(
+        "cuOccupancyMaxActiveBlocksPerMultiprocessor",
+        ctypes.byref(blocks),
+        function,
+        threads,
+        ctypes.c_size_t(shared),
+    )
+    return blocks.value
+
+
 class TensorMap:
     """A row-major matrix as TMA reads and writes it, a box at a time."""
 

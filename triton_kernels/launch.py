@@ -111,26 +111,36 @@ class Specialization:
 class Code:
     """A specialization's machine code, loaded on one device.
 
-    tensor_maps: for every tensor descriptor, the box and the swizzle that the code expects.
+    resident: how many of its programs a multiprocessor has room for. tensor_maps: for every tensor descriptor, the box and the swizzle that the code expects.
     """
 
     function: ctypes.c_void_p
     threads: int
     shared: int
+    resident: int
     tensor_maps: Sequence[Mapping[str, Any]]
 
 
-_loaded: dict[tuple[Any, ...], Code] = {}
+_loaded: dict[tuple[Any, ...], dict[int, Code]] = {}
+"""By specialization and capability, then by device."""
+
 _compiling = threading.Lock()
+
+
+def is_loaded(specialization: Specialization, capability: tuple[int, int]) -> bool:
+    """Whether some device of the capability has the code."""
+    return (*specialization.key, capability) in _loaded
 
 
 def load(specialization: Specialization, capability: tuple[int, int], device: int) -> Code:
     """The code of a specialization on a device, compiled and loaded when first asked for."""
-    key = (*specialization.key, capability, device)
+    key = (*specialization.key, capability)
     with _compiling:
-        if key not in _loaded:
-            _loaded[key] = _load(specialization.compile(capability), device)
-    return _loaded[key]
+        loaded = _loaded.get(key, {})
+        if device not in loaded:
+            loaded[device] = _load(specialization.compile(capability), device)
+            _loaded[key] = loaded
+    return loaded[device]
 
 
 def _load(compiled: Any, device: int) -> Code:
@@ -141,9 +151,12 @@ def _load(compiled: Any, device: int) -> Code:
             "needs one: switch Triton's instrumentation off"
         )
     driver.ensure_context(device)
+    function = driver.load(compiled.asm["cubin"], metadata.name, metadata.shared)
+    threads = WARP * metadata.num_warps
     return Code(
-        function=driver.load(compiled.asm["cubin"], metadata.name, metadata.shared),
-        threads=WARP * metadata.num_warps,
+        function=function,
+        threads=threads,
         shared=metadata.shared,
+        resident=driver.resident(function, threads, metadata.shared),
         tensor_maps=metadata.tensordesc_meta or (),
     )

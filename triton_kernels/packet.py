@@ -23,6 +23,10 @@ CONFIG_WORDS = 7
 STREAM = 4
 """Where CUlaunchConfig keeps the stream, in words of eight bytes."""
 
+ATTRIBUTES = 5
+ATTRIBUTE_WORDS = 9
+PROGRAMMATIC_STREAM_SERIALIZATION = 6
+
 MOST_TENSOR_MAPS = 1024
 """Of one operand of one plan: a model has fewer layers of one shape."""
 
@@ -44,13 +48,23 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a plan launches with: everything but the stream, the addresses and the scale."""
+    """What a plan launches with: everything but the stream, the addresses and the scale.
+
+    A program for every tile; or, of a persistent kernel, as many as the card has room for.
+    """
 
     specialization: Specialization
     capability: tuple[int, int]
-    programs: int
+    tiles: int
     sizes: Mapping[str, int]
+    persistent_on: int | None = None
     matrices: Mapping[str, Matrix] = field(default_factory=dict)
+    overlap: bool = False
+
+    def programs(self, code: Code) -> int:
+        if self.persistent_on is None:
+            return self.tiles
+        return min(self.tiles, self.persistent_on * code.resident)
 
     def place(self, name: str) -> int:
         """The word of a packet that changes with an argument: its value's or, of a tensor map's,
@@ -68,16 +82,20 @@ class Packet:
     def __init__(self, arguments: Arguments, code: Code) -> None:
         parameters = arguments.specialization.parameters
         values = CONFIG_WORDS + len(parameters)
-        self.words = (ctypes.c_uint64 * (values + len(parameters)))()
+        end = values + len(parameters)
+        self.words = (ctypes.c_uint64 * (end + ATTRIBUTE_WORDS))()
         self.doubles = (ctypes.c_double * len(self.words)).from_buffer(self.words)
         start = ctypes.addressof(self.words)
         self.config = ctypes.c_void_p(start)
         self.addresses = ctypes.c_void_p(start + 8 * CONFIG_WORDS)
         dimensions = (ctypes.c_uint32 * 7).from_buffer(self.words)
-        dimensions[:] = (arguments.programs, 1, 1, code.threads, 1, 1, code.shared)
+        dimensions[:] = (arguments.programs(code), 1, 1, code.threads, 1, 1, code.shared)
         for index, (name, _) in enumerate(parameters, start=values):
             self.words[index - len(parameters)] = start + 8 * index
             self.words[index] = arguments.sizes.get(name, 0)
+        if arguments.overlap:
+            self.words[ATTRIBUTES], self.words[ATTRIBUTES + 1] = start + 8 * end, 1
+            self.words[end], self.words[end + 1] = PROGRAMMATIC_STREAM_SERIALIZATION, 1
 
 
 class TensorMaps(dict[int, driver.TensorMap]):

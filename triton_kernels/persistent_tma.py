@@ -10,7 +10,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from fusedops.registry import Launch, Problem
 
-from .config import Config, stores_by_tma, uses_tf32
+from .config import PersistentConfig, stores_by_tma, uses_tf32, uses_three_tf32
 from .epilogues import sigmoid_residual
 from .launch import Specialization, element, pointer
 from .order import grouped
@@ -55,14 +55,33 @@ def persistent_tma(
         stored_m, stored_n = grouped(stored, tiles_m, tiles_n, GROUP_M)
         row = stored_m * BLOCK_M
         column = stored_n * BLOCK_N
-        if PIECES == 1:
-            store(z, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA)
-        else:
-            halves = z.reshape((BLOCK_M, 2, BLOCK_N // 2)).permute(0, 2, 1)
-            left, right = halves.split()
-            store(left, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA)
-            middle = column + BLOCK_N // 2
-            store(right, bias, out, scale, row, middle, M, N, EPILOGUE, STORE_TMA)
+        store_pieces(z, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA, PIECES)
+
+
+@triton.jit
+def store_pieces(
+    z,
+    bias,
+    out,
+    scale,
+    row,
+    column,
+    M,
+    N,
+    EPILOGUE: tl.constexpr,
+    STORE_TMA: tl.constexpr,
+    PIECES: tl.constexpr,
+):
+    """Store a tile from left to right, so that a piece alone waits in shared memory."""
+    if PIECES == 1:
+        store(z, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA)
+    else:
+        HALF: tl.constexpr = z.shape[1] // 2
+        LESS: tl.constexpr = PIECES // 2
+        left, right = z.reshape((z.shape[0], 2, HALF)).permute(0, 2, 1).split()
+        store_pieces(left, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA, LESS)
+        middle = column + HALF
+        store_pieces(right, bias, out, scale, row, middle, M, N, EPILOGUE, STORE_TMA, LESS)
 
 
 @triton.jit
@@ -92,7 +111,7 @@ def store(
         tl.store(out + places, y.to(out.dtype.element_ty), mask=inside)
 
 
-def specialization(problem: Problem, config: Config) -> Specialization:
+def specialization(problem: Problem, config: PersistentConfig) -> Specialization:
     """What the code for this problem depends on: no size, and no stride but how rows are stored."""
     half = config.block_n // config.pieces
     by_tma = stores_by_tma(problem)
@@ -114,7 +133,7 @@ def specialization(problem: Problem, config: Config) -> Specialization:
         constants={
             **absent,
             "EPILOGUE": sigmoid_residual,
-            "PRECISION": "tf32" if uses_tf32(problem) else "ieee",
+            "PRECISION": _precision(problem),
             "STORE_TMA": by_tma,
             "BLOCK_M": config.block_m,
             "BLOCK_N": config.block_n,
@@ -129,10 +148,9 @@ def specialization(problem: Problem, config: Config) -> Specialization:
     )
 
 
-def launch(problem: Problem, config: Config) -> Launch:
+def launch(problem: Problem, config: PersistentConfig) -> Launch:
     """The launch of this problem in this configuration."""
     special = specialization(problem, config)
-    programs = min(config.tiles(problem), max(problem.multiprocessors, 1))
     m, n, k = problem.m, problem.n, problem.k
     by_tma = stores_by_tma(problem)
     x_shape, x_strides = [m, k], [_row_stride(problem, m, problem.x_strides[0]), 1]
@@ -140,6 +158,7 @@ def launch(problem: Problem, config: Config) -> Launch:
     out_shape, out_strides = [m, n], [n, 1]
 
     if problem.interpreted:
+        programs = min(config.tiles(problem), max(problem.multiprocessors, 1))
         half = config.block_n // config.pieces
 
         def interpret(
@@ -170,7 +189,18 @@ def launch(problem: Problem, config: Config) -> Launch:
     if by_tma:
         matrices["out"] = Matrix(problem.dtype, (m, n), n)
     sizes = {"M": m, "N": n, "K": k}
-    return launch_mapped(Arguments(special, problem.capability, programs, sizes, matrices))
+    processors = max(problem.multiprocessors, 1)
+    return launch_mapped(
+        Arguments(
+            special, problem.capability, config.tiles(problem), sizes, processors, matrices
+        )
+    )
+
+
+def _precision(problem: Problem) -> str:
+    if uses_three_tf32(problem):
+        return "tf32x3 explicit" if problem.interpreted else "tf32x3"
+    return "tf32" if uses_tf32(problem) else "ieee"
 
 
 def _descriptor_type(dtype: torch.dtype, rows: int, columns: int) -> str:

@@ -15,7 +15,7 @@ import triton.language as tl
 
 from fusedops.registry import Launch, Problem
 
-from .config import Config, divisor, uses_tf32
+from .config import SkinnyConfig, divisor, uses_tf32
 from .epilogues import sigmoid_residual
 from .launch import Specialization, pointer
 from .packet import Arguments, launch_packed
@@ -70,7 +70,7 @@ def skinny(
     tl.store(y_tile, y.to(out.dtype.element_ty), mask=inside)
 
 
-def specialization(problem: Problem, config: Config) -> Specialization:
+def specialization(problem: Problem, config: SkinnyConfig) -> Specialization:
     """What the code for this problem depends on: not M."""
     vector = 16 // problem.dtype.itemsize
     integers = {
@@ -114,7 +114,7 @@ def specialization(problem: Problem, config: Config) -> Specialization:
     )
 
 
-def launch(problem: Problem, config: Config) -> Launch:
+def launch(problem: Problem, config: SkinnyConfig) -> Launch:
     """The launch of this problem in this configuration."""
     special = specialization(problem, config)
     programs = -(-problem.n // config.block_n)

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from fusedops.registry import Launch, Problem
 
-from .config import Config, divisor, uses_tf32
+from .config import TiledConfig, divisor, uses_tf32
 from .epilogues import sigmoid_residual
 from .launch import Specialization, pointer
 from .order import grouped
@@ -71,14 +71,17 @@ def tiled(
     tl.store(y_tile, y.to(out.dtype.element_ty), mask=x_mask & weight_mask)
 
 
-def specialization(problem: Problem, config: Config) -> Specialization:
-    """What the code for this problem depends on: not M, unless M is the direction x is read in."""
+def specialization(problem: Problem, config: TiledConfig) -> Specialization:
+    """What the code for this problem depends on: not M, or on whether it is whole vectors where M
+    is the direction x is read in."""
     strides = _strides(problem)
     unit = {name: 1 for name, stride in strides.items() if stride == 1}
+    vector = 16 // problem.dtype.itemsize
     integers = {"N": problem.n, "K": problem.k, **strides}
     if "stride_xm" in unit:
-        integers["M"] = problem.m
-    vector = 16 // problem.dtype.itemsize
+        # Both follow M: whole vectors or none, lest every other M compiles anew.
+        for name, size in (("M", problem.m), ("stride_xk", strides["stride_xk"])):
+            integers[name] = vector if size % vector == 0 else 1
     absent = {} if problem.bias_dtype else {"bias": None}
     return Specialization(
         function=tiled,
@@ -115,7 +118,7 @@ def specialization(problem: Problem, config: Config) -> Specialization:
     )
 
 
-def launch(problem: Problem, config: Config) -> Launch:
+def launch(problem: Problem, config: TiledConfig) -> Launch:
     """The launch of this problem in this configuration."""
     special = specialization(problem, config)
     programs = config.tiles(problem)
