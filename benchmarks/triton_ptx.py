@@ -2,8 +2,8 @@
 
     python benchmarks/triton_ptx.py --kernel triton.tiled --card sm_89 --shape 4096x4096x4096 OUT
 
-For every configuration of the problem: NAME.ptx, NAME.cubin, and in index.json the entry's name, its
-threads and shared memory, and its parameters in order, which is all that a launch by the driver
+For every configuration of the problem: NAME.ptx, NAME.cubin, and in index.json the entry's name,
+its threads, its shared memory and its parameters in order: all that a launch by the driver
 needs. PTX for sm_89 runs on later cards too: on 9.0 it shows what mma.sync reaches there.
 """
 

@@ -15,7 +15,7 @@ from fusedops.triton_kernels import KERNELS, PERSISTENT_TMA, SKINNY, TILED
 
 pytest.importorskip("triton")
 
-from fusedops.triton_kernels import driver, launch, packet  # noqa: E402
+from fusedops.triton_kernels import driver, launch, packet
 
 BF16 = torch.bfloat16
 STREAM = 0x5EED
@@ -199,7 +199,8 @@ def test_a_tensor_map_is_encoded_once_for_an_address(fake, compilations):
 
 def test_tensor_maps_kept_are_bounded(fake, compilations, monkeypatch):
     monkeypatch.setattr(packet, "MOST_TENSOR_MAPS", 4)
-    maps = packet.TensorMaps(packet.Matrix(BF16, (8, 8), 8), {"block_size": [8, 8], "swizzle": 0}, 0)
+    expected = {"block_size": [8, 8], "swizzle": 0}
+    maps = packet.TensorMaps(packet.Matrix(BF16, (8, 8), 8), expected, 0)
     for address in range(16, 176, 16):
         assert maps[address].address % driver.TENSOR_MAP_ALIGNMENT == 0
         assert len(maps) <= 4

@@ -103,8 +103,8 @@ class Config:
         limit = shared_memory_limit(problem)
         if needed > limit:
             reasons.append(
-                f"it needs {needed} bytes of shared memory a block, and the card gives {limit}: use "
-                "fewer stages or a smaller tile"
+                f"it needs {needed} bytes of shared memory a block, and the card gives {limit}: "
+                "use fewer stages or a smaller tile"
             )
         tiles = self.tiles(problem)
         if tiles > MOST_TILES:

@@ -223,7 +223,7 @@ def _prepare(kernel: str) -> Callable[[Problem, Config], Launch]:
 
 
 def _ready(kernel: str) -> Callable[[Problem, Config], bool]:
-    """Whether nothing is left to compile: the code was loaded for another problem that shares it."""
+    """Whether nothing is left to compile: a problem that shares the code has been run."""
 
     def ready(problem: Problem, config: Config) -> bool:
         if problem.interpreted:

@@ -1,4 +1,4 @@
-"""The CUDA driver, as far as a launch needs it: machine code loaded, matrices described, a kernel run.
+"""The CUDA driver, as far as a launch needs it: code loaded, matrices described, a kernel run.
 
 Its interface is stable, which Triton's own launcher is not from release to release; and it is
 called with arguments packed beforehand, where Triton's launcher inspects every one on every call.

@@ -111,7 +111,8 @@ class Specialization:
 class Code:
     """A specialization's machine code, loaded on one device.
 
-    resident: how many of its programs a multiprocessor has room for. tensor_maps: for every tensor descriptor, the box and the swizzle that the code expects.
+    resident: how many of its programs a multiprocessor has room for.
+    tensor_maps: for every tensor descriptor, the box and the swizzle that the code expects.
     """
 
     function: ctypes.c_void_p

@@ -89,7 +89,8 @@ class Packet:
         self.config = ctypes.c_void_p(start)
         self.addresses = ctypes.c_void_p(start + 8 * CONFIG_WORDS)
         dimensions = (ctypes.c_uint32 * 7).from_buffer(self.words)
-        dimensions[:] = (arguments.programs(code), 1, 1, code.threads, 1, 1, code.shared)
+        programs = arguments.programs(code)
+        dimensions[:] = [programs, 1, 1, code.threads, 1, 1, code.shared]
         for index, (name, _) in enumerate(parameters, start=values):
             self.words[index - len(parameters)] = start + 8 * index
             self.words[index] = arguments.sizes.get(name, 0)

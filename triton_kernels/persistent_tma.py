@@ -191,15 +191,13 @@ def launch(problem: Problem, config: PersistentConfig) -> Launch:
     sizes = {"M": m, "N": n, "K": k}
     processors = max(problem.multiprocessors, 1)
     return launch_mapped(
-        Arguments(
-            special, problem.capability, config.tiles(problem), sizes, processors, matrices
-        )
+        Arguments(special, problem.capability, config.tiles(problem), sizes, processors, matrices)
     )
 
 
 def _precision(problem: Problem) -> str:
     if uses_three_tf32(problem):
-        return "tf32x3 explicit" if problem.interpreted else "tf32x3"
+        return "tf32x3 of parts" if problem.interpreted else "tf32x3"
     return "tf32" if uses_tf32(problem) else "ieee"
 
 
