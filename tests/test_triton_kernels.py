@@ -189,7 +189,7 @@ def test_invalid_configs_say_why(config, says):
         (SKINNY, problem(m=1, dtype=FP32), "the operands are float32"),
         (SKINNY, problem(m=1, weight_strides=(1, 8192)), "weight's elements along K are 8192"),
         (SKINNY, problem(m=1, k=2**31), "K is 2147483648"),
-        (SKINNY, problem(m=1, n=2**36), "a grid holds"),
+        (SKINNY, problem(m=1, n=2**40), "a grid holds"),
     ],
 )
 def test_reasons(kernel, asked, says):

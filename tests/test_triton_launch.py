@@ -21,6 +21,7 @@ BF16 = torch.bfloat16
 STREAM = 0x5EED
 RESIDENT = 2
 INVALID_VALUE, INVALID_CONTEXT = 1, 201
+ATTRIBUTE_WORDS = 9
 SIZES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp64": ctypes.c_double}
 
 
@@ -94,7 +95,15 @@ class Driver:
     def read(self, config, addresses):
         """The launch as the driver sees it: its configuration, and every argument by its type."""
         table = (ctypes.c_void_p * len(self.parameters)).from_address(addresses.value)
-        launched = {"config": Config.from_buffer_copy(Config.from_address(config.value))}
+        shape = Config.from_buffer_copy(Config.from_address(config.value))
+        words = ctypes.c_uint64 * (ATTRIBUTE_WORDS * shape.attribute_count)
+        attributes = words.from_address(shape.attributes) if shape.attribute_count else ()
+        launched = {
+            "config": shape,
+            "attributes": list(
+                zip(attributes[::ATTRIBUTE_WORDS], attributes[1::ATTRIBUTE_WORDS], strict=True)
+            ),
+        }
         for (name, kind), place in zip(self.parameters, table, strict=True):
             if kind == launch.TENSOR_MAP:
                 launched[name] = tuple((ctypes.c_uint64 * 4).from_address(place))
@@ -166,7 +175,8 @@ def test_the_driver_gets_what_the_call_was_given(fake, compilations, kernel, bia
     programs = min(tiles, 132 * RESIDENT) if kernel is PERSISTENT_TMA else tiles
     assert (shape.x, shape.y, shape.z) == (programs, 1, 1)
     assert (shape.threads, shape.ty, shape.tz) == (32 * config.num_warps, 1, 1)
-    assert (shape.shared, shape.stream, shape.attribute_count) == (99_000, STREAM, 0)
+    assert (shape.shared, shape.stream) == (99_000, STREAM)
+    assert launched["attributes"] == ([] if kernel is TILED else [(6, 1)])
     assert launched["function"] == 0xF00
     assert (launched["M"], launched["N"], launched["K"]) == (asked.m, asked.n, asked.k)
     assert (launched["scale"], swapped["scale"]) == (0.75, -2.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from fusedops.registry import Problem
@@ -77,29 +79,51 @@ SCATTERED_FP32 = (
     TiledConfig(16, 32, 64, 4, 3),
 )
 LEAST_LOAD_BYTES = 16
+# On an H200, microseconds: the widest tile that fills the card wins (1024, 8192, 8192: 180, against
+# 187 for 128x128); next to it 128x128 with two programs on a multiprocessor, whose stores another's
+# products cover (8192, 8192, 1024: 230 against 243); where a multiprocessor has one tile, as many
+# stages as fit (512, 4096, 4096: 31 in six, 37 in four).
 PERSISTENT_HALF = (
     PersistentConfig(128, 256, 64, 8, 4, pieces=2, flatten=True),
+    PersistentConfig(128, 256, 64, 8, 4, group_m=16, pieces=2, flatten=True),
+    PersistentConfig(128, 128, 64, 4, 3, pieces=4, flatten=True),
     PersistentConfig(128, 128, 64, 8, 6, pieces=2, flatten=True),
-    PersistentConfig(64, 64, 128, 4, 4, flatten=True),
-    PersistentConfig(64, 32, 128, 4, 5, flatten=True),
+    PersistentConfig(128, 64, 64, 4, 8, pieces=2, flatten=True),
+    PersistentConfig(64, 128, 64, 4, 8, pieces=2, flatten=True),
+    PersistentConfig(64, 64, 128, 4, 6, flatten=True),
+    PersistentConfig(64, 64, 64, 4, 6, flatten=True),
+    PersistentConfig(64, 32, 256, 4, 4, flatten=True),
+    PersistentConfig(64, 32, 128, 4, 8, flatten=True),
 )
 PERSISTENT_TF32 = (
-    PersistentConfig(128, 256, 32, 8, 3, pieces=2, flatten=True),
-    PersistentConfig(128, 128, 32, 8, 4, pieces=2, flatten=True),
-    PersistentConfig(64, 128, 32, 4, 5, flatten=True),
-    PersistentConfig(64, 64, 64, 4, 4, flatten=True),
-    PersistentConfig(64, 32, 64, 4, 5, flatten=True),
+    PersistentConfig(128, 256, 32, 8, 4, pieces=4, flatten=True),
+    PersistentConfig(128, 128, 32, 4, 3, pieces=4, flatten=True),
+    PersistentConfig(128, 128, 32, 8, 6, pieces=2, flatten=True),
+    PersistentConfig(64, 128, 32, 4, 7, pieces=2, flatten=True),
+    PersistentConfig(64, 64, 64, 4, 6, flatten=True),
+    PersistentConfig(64, 32, 64, 4, 8, flatten=True),
 )
+# On an H200, times cuBLAS: 128x128x64 2.09 at (1024, 8192, 8192), 128x64x64 and 64x64x64 2.06 at
+# 1024^3.
 PERSISTENT_THREE_TF32 = (
-    PersistentConfig(128, 128, 32, 8, 4, pieces=2),
+    PersistentConfig(128, 128, 64, 8, 3, pieces=2),
+    PersistentConfig(128, 64, 64, 8, 3, pieces=2),
     PersistentConfig(64, 64, 64, 4, 3),
+    PersistentConfig(64, 32, 64, 4, 4),
 )
 SKINNY = (
+    SkinnyConfig(8, 16, 128, 4, 5),
+    SkinnyConfig(8, 32, 64, 4, 5),
+    SkinnyConfig(8, 64, 64, 4, 3),
+    SkinnyConfig(16, 8, 128, 4, 8),
     SkinnyConfig(16, 16, 64, 4, 6),
     SkinnyConfig(16, 32, 64, 4, 5),
+    SkinnyConfig(16, 64, 64, 4, 3),
+    SkinnyConfig(32, 32, 64, 4, 4),
+    SkinnyConfig(32, 64, 64, 4, 3),
 )
-MOST_ROWS = 64
-"""Of x, for which the weight is read once; from 64 rows on, tiles of 64 by TMA are as fast."""
+MOST_ROWS = 32
+"""Of x, for which the weight is read once; at 64 rows, tiles of 64 by TMA are faster."""
 
 
 def tiled(problem: Problem) -> tuple[TiledConfig, ...]:
@@ -131,4 +155,18 @@ def all_persistent_tma(problem: Problem) -> tuple[PersistentConfig, ...]:
 
 
 def skinny(problem: Problem) -> tuple[SkinnyConfig, ...]:
-    return tuple(c for c in SKINNY if problem.m <= c.block_m and not c.why_invalid(problem))
+    """The least rows that hold x, and of those the strips that share the card out best.
+
+    That is two programs on most multiprocessors (N of 4096 in strips of 16, of 8192 in 32, of 14336
+    in 64: H200). Strips of 8 read x once for half as much of the weight: only for want of programs.
+    """
+    processors = max(problem.multiprocessors, 1)
+
+    def misfit(config: SkinnyConfig) -> tuple[int, bool, float]:
+        programs = -(-problem.n // config.block_n)
+        too_narrow = config.block_n < 16
+        distance = abs(math.log2(programs / (1.75 * processors)))
+        return config.block_m, programs < 0.9 * processors, distance + too_narrow
+
+    fitting = [config for config in SKINNY if problem.m <= config.block_m]
+    return tuple(sorted((c for c in fitting if not c.why_invalid(problem)), key=misfit))

@@ -45,7 +45,8 @@ class Config:
     num_stages: blocks of the operands in flight.
     """
 
-    LEAST_BLOCK: ClassVar = 16
+    LEAST_M: ClassVar = 16
+    LEAST_N: ClassVar = 16
 
     block_m: int
     block_n: int
@@ -83,9 +84,11 @@ class Config:
     def why_invalid(self, problem: Problem) -> tuple[str, ...]:
         """Every reason it cannot serve a problem; the only statement of validity."""
         reasons = []
-        blocks = (self.block_m, self.block_n, self.block_k)
-        for name, block in zip(("block_m", "block_n", "block_k"), blocks, strict=True):
-            least = self.LEAST_BLOCK if name == "block_n" else 16
+        for name, block, least in (
+            ("block_m", self.block_m, self.LEAST_M),
+            ("block_n", self.block_n, self.LEAST_N),
+            ("block_k", self.block_k, 16),
+        ):
             if block < least or block > 256 or block & (block - 1):
                 reasons.append(f"{name} is {block}: it must be a power of two from {least} to 256")
         if self.num_warps not in (1, 2, 4, 8, 16):
@@ -177,7 +180,8 @@ class PersistentConfig(Config):
 class SkinnyConfig(Config):
     """block_k is each warp's: num_warps of them, side by side, are brought in at a time."""
 
-    LEAST_BLOCK: ClassVar = 8
+    LEAST_M: ClassVar = 8
+    LEAST_N: ClassVar = 8
 
     def registers(self, problem: Problem) -> int:
         """Every warp sums a whole tile."""
@@ -189,6 +193,12 @@ class SkinnyConfig(Config):
         parts = self.num_warps * self.block_m * self.block_n * 4
         return max(operands, parts)
 
+    def why_invalid(self, problem: Problem) -> tuple[str, ...]:
+        reasons = Config.why_invalid(self, problem)
+        if self.block_m < 16 and self.block_n < 16:
+            reasons += ("block_m and block_n are below 16, and one of mma's sides is 16",)
+        return reasons
+
 
 def uses_tf32(problem: Problem) -> bool:
     return problem.dtype == torch.float32 and problem.fp32_precision == "tf32"
@@ -197,6 +207,11 @@ def uses_tf32(problem: Problem) -> bool:
 def uses_three_tf32(problem: Problem) -> bool:
     """Whether a kernel of tensor cores has to take float32's products in three parts."""
     return problem.dtype == torch.float32 and problem.fp32_precision != "tf32"
+
+
+def overlaps(problem: Problem) -> bool:
+    """Whether the card can launch a kernel while the one before it finishes."""
+    return problem.capability is not None and problem.capability >= (9, 0)
 
 
 def tensor_cores(problem: Problem) -> bool:

@@ -208,7 +208,9 @@ def _order(kernel: str) -> Callable[[Problem, Config], str]:
         if tensor_cores(problem) or kernel == "persistent_tma":
             asynchronous = problem.capability is not None and problem.capability[0] == 9
             unit = "wgmma" if asynchronous and config.block_m >= 64 else "mma"
-        parts = f"x{config.num_warps}" if kernel == "skinny" else ""
+        parts = ""
+        if kernel == "skinny":
+            parts = f"x{config.num_warps}" + ("_x_left" if config.block_n < 16 else "")
         return f"triton_{kernel}_{unit}_k{config.block_k}{parts}"
 
     return summation

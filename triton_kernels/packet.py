@@ -1,8 +1,9 @@
 """Launching with arguments packed beforehand.
 
 From call to call a plan's launch changes in a stream, four addresses and a scale. They are written
-into a packet: a CUlaunchConfig, the address of every argument, and the arguments, in memory that
-the driver reads as it is. A packet serves one launch at a time; a plan keeps those it has made.
+into a packet, memory that the driver reads as it is: a CUlaunchConfig, the address of every argument,
+the arguments, eight bytes each, and an attribute of the launch. A packet serves one launch at a time;
+a plan keeps those it has made.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from fusedops.registry import Launch
 from . import driver
 from .launch import Code, Specialization, load
 
+WORD = 8
 CONFIG_WORDS = 7
 STREAM = 4
-"""Where CUlaunchConfig keeps the stream, in words of eight bytes."""
-
 ATTRIBUTES = 5
+"""Where CUlaunchConfig keeps the stream, and the attributes' address before their number."""
+
 ATTRIBUTE_WORDS = 9
 PROGRAMMATIC_STREAM_SERIALIZATION = 6
 
@@ -50,7 +52,8 @@ class Matrix:
 class Arguments:
     """What a plan launches with: everything but the stream, the addresses and the scale.
 
-    A program for every tile; or, of a persistent kernel, as many as the card has room for.
+    persistent_on: the multiprocessors that a persistent kernel fills; None: a program for each tile.
+    overlap: whether the kernel itself waits for the earlier ones, so that its launch need not.
     """
 
     specialization: Specialization
@@ -80,23 +83,24 @@ class Packet:
     __slots__ = ("addresses", "config", "doubles", "words")
 
     def __init__(self, arguments: Arguments, code: Code) -> None:
-        parameters = arguments.specialization.parameters
-        values = CONFIG_WORDS + len(parameters)
-        end = values + len(parameters)
-        self.words = (ctypes.c_uint64 * (end + ATTRIBUTE_WORDS))()
-        self.doubles = (ctypes.c_double * len(self.words)).from_buffer(self.words)
-        start = ctypes.addressof(self.words)
-        self.config = ctypes.c_void_p(start)
-        self.addresses = ctypes.c_void_p(start + 8 * CONFIG_WORDS)
-        dimensions = (ctypes.c_uint32 * 7).from_buffer(self.words)
-        programs = arguments.programs(code)
-        dimensions[:] = [programs, 1, 1, code.threads, 1, 1, code.shared]
-        for index, (name, _) in enumerate(parameters, start=values):
-            self.words[index - len(parameters)] = start + 8 * index
-            self.words[index] = arguments.sizes.get(name, 0)
+        names = [name for name, _ in arguments.specialization.parameters]
+        values = CONFIG_WORDS + len(names)
+        attribute = values + len(names)
+        words = (ctypes.c_uint64 * (attribute + ATTRIBUTE_WORDS))()
+        start = ctypes.addressof(words)
+        dimensions = (ctypes.c_uint32 * 7).from_buffer(words)
+        dimensions[:] = [arguments.programs(code), 1, 1, code.threads, 1, 1, code.shared]
+        for index, name in enumerate(names):
+            words[CONFIG_WORDS + index] = start + WORD * (values + index)
+            words[values + index] = arguments.sizes.get(name, 0)
         if arguments.overlap:
-            self.words[ATTRIBUTES], self.words[ATTRIBUTES + 1] = start + 8 * end, 1
-            self.words[end], self.words[end + 1] = PROGRAMMATIC_STREAM_SERIALIZATION, 1
+            words[ATTRIBUTES], words[ATTRIBUTES + 1] = start + WORD * attribute, 1
+            words[attribute], words[attribute + 1] = PROGRAMMATIC_STREAM_SERIALIZATION, 1
+
+        self.words = words
+        self.doubles = (ctypes.c_double * len(words)).from_buffer(words)
+        self.config = ctypes.c_void_p(start)
+        self.addresses = ctypes.c_void_p(start + WORD * CONFIG_WORDS)
 
 
 class TensorMaps(dict[int, driver.TensorMap]):

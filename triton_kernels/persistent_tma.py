@@ -10,10 +10,11 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from fusedops.registry import Launch, Problem
 
-from .config import PersistentConfig, stores_by_tma, uses_tf32, uses_three_tf32
+from .config import PersistentConfig, overlaps, stores_by_tma, uses_tf32, uses_three_tf32
 from .epilogues import sigmoid_residual
 from .launch import Specialization, element, pointer
 from .order import grouped
+from .overlap import wait_for_earlier_kernels
 from .packet import Arguments, Matrix, launch_mapped
 from .products import multiply_add
 
@@ -37,7 +38,11 @@ def persistent_tma(
     GROUP_M: tl.constexpr,
     PIECES: tl.constexpr,
     FLATTEN: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
+    if OVERLAP:
+        wait_for_earlier_kernels()
+
     tiles_m = tl.cdiv(M, BLOCK_M)
     tiles_n = tl.cdiv(N, BLOCK_N)
     programs = tl.num_programs(0)
@@ -141,6 +146,7 @@ def specialization(problem: Problem, config: PersistentConfig) -> Specialization
             "GROUP_M": config.group_m,
             "PIECES": config.pieces,
             "FLATTEN": config.flatten,
+            "OVERLAP": overlaps(problem),
         },
         divisors={"bias": problem.alignment, **({} if by_tma else {"out": 16})},
         num_warps=config.num_warps,
@@ -189,9 +195,16 @@ def launch(problem: Problem, config: PersistentConfig) -> Launch:
     if by_tma:
         matrices["out"] = Matrix(problem.dtype, (m, n), n)
     sizes = {"M": m, "N": n, "K": k}
-    processors = max(problem.multiprocessors, 1)
     return launch_mapped(
-        Arguments(special, problem.capability, config.tiles(problem), sizes, processors, matrices)
+        Arguments(
+            special,
+            problem.capability,
+            config.tiles(problem),
+            sizes,
+            persistent_on=max(problem.multiprocessors, 1),
+            matrices=matrices,
+            overlap=overlaps(problem),
+        )
     )
 
 

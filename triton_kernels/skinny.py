@@ -4,7 +4,8 @@
 The weight is read once and bounds the time, so what counts is how much of it is in flight. Every
 warp multiplies its own part of K, a batch of products; a chain of dependent products is then as
 many times shorter as there are warps. The parts meet once, in registers and shared memory, before
-the epilogue.
+the epilogue. Of mma's 16 x 8 results, the 16 lie along the weight's rows, so that eight rows of x
+fill it; strips of 8 take them along x's.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import triton.language as tl
 
 from fusedops.registry import Launch, Problem
 
-from .config import SkinnyConfig, divisor, uses_tf32
+from .config import SkinnyConfig, divisor, overlaps, uses_tf32
 from .epilogues import sigmoid_residual
 from .launch import Specialization, pointer
+from .overlap import send_for, wait_for_earlier_kernels
 from .packet import Arguments, launch_packed
+
+AHEAD = 512
+"""Elements of each of its rows that a program sends for while earlier kernels run."""
 
 
 @triton.jit
@@ -40,34 +45,57 @@ def skinny(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     PARTS: tl.constexpr,
+    OVERLAP: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     rows = tl.arange(0, BLOCK_M)
     columns = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    depth = tl.arange(0, PARTS)[:, None] * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
-    x_tile = x + rows.to(tl.int64)[None, :, None] * stride_xm + depth[:, None, :]
-    weight_tile = weight + columns[None, None, :] * stride_wn + depth[:, :, None]
-    x_mask = (rows < M)[None, :, None]
-    weight_mask = (columns < N)[None, None, :]
-    z = tl.zeros((PARTS, BLOCK_M, BLOCK_N), dtype=tl.float32)
-    for k in range(0, K, PARTS * BLOCK_K):
-        if EVEN_K:
-            a = tl.load(x_tile, mask=x_mask, other=0.0)
-            b = tl.load(weight_tile, mask=weight_mask, other=0.0)
-        else:
-            left = depth < K - k
-            a = tl.load(x_tile, mask=x_mask & left[:, None, :], other=0.0)
-            b = tl.load(weight_tile, mask=weight_mask & left[:, :, None], other=0.0)
-        z = tl.dot(a, b, z, input_precision=PRECISION)
-        x_tile += PARTS * BLOCK_K
-        weight_tile += PARTS * BLOCK_K
+    if OVERLAP:
+        send_for(weight + tl.minimum(columns, N - 1) * stride_wn, K, AHEAD)
+        wait_for_earlier_kernels()
 
-    z = tl.sum(z, axis=0)
+    depth = tl.arange(0, PARTS)[:, None] * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
+    x_rows = x + rows.to(tl.int64)[None, :, None] * stride_xm
+    weight_rows = weight + columns[None, :, None] * stride_wn
+    x_mask = (rows < M)[None, :, None]
+    weight_mask = (columns < N)[None, :, None]
+    if BLOCK_N >= 16:
+        z = products(weight_rows, weight_mask, x_rows, x_mask, depth, K, PRECISION, EVEN_K)
+        z = tl.sum(z, axis=0).T
+    else:
+        z = products(x_rows, x_mask, weight_rows, weight_mask, depth, K, PRECISION, EVEN_K)
+        z = tl.sum(z, axis=0)
+
     if bias is not None:
         z += tl.load(bias + columns, mask=columns < N, other=0.0).to(tl.float32)[None, :]
     y = EPILOGUE(z, tl.full((), scale, tl.float32))
     y_tile = out + rows.to(tl.int64)[:, None] * N + columns[None, :]
     inside = (rows < M)[:, None] & (columns < N)[None, :]
     tl.store(y_tile, y.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def products(
+    left, left_mask, right, right_mask, depth, K, PRECISION: tl.constexpr, EVEN_K: tl.constexpr
+):
+    """Left @ right.T, a matrix for each part of K."""
+    PARTS: tl.constexpr = depth.shape[0]
+    STEP: tl.constexpr = PARTS * depth.shape[1]
+    left_tile = left + depth[:, None, :]
+    right_tile = right + depth[:, None, :]
+    z = tl.zeros((PARTS, left.shape[1], right.shape[1]), dtype=tl.float32)
+    for k in range(0, K, STEP):
+        if EVEN_K:
+            a = tl.load(left_tile, mask=left_mask, other=0.0)
+            b = tl.load(right_tile, mask=right_mask, other=0.0)
+        else:
+            inside = (depth < K - k)[:, None, :]
+            a = tl.load(left_tile, mask=left_mask & inside, other=0.0)
+            b = tl.load(right_tile, mask=right_mask & inside, other=0.0)
+        z = tl.dot(a, b.permute(0, 2, 1), z, input_precision=PRECISION)
+        left_tile += STEP
+        right_tile += STEP
+    return z
 
 
 def specialization(problem: Problem, config: SkinnyConfig) -> Specialization:
@@ -103,6 +131,8 @@ def specialization(problem: Problem, config: SkinnyConfig) -> Specialization:
             "BLOCK_N": config.block_n,
             "BLOCK_K": config.block_k,
             "PARTS": config.num_warps,
+            "OVERLAP": overlaps(problem),
+            "AHEAD": AHEAD,
         },
         divisors={
             **dict.fromkeys(("x", "weight", "bias"), problem.alignment),
@@ -140,4 +170,6 @@ def launch(problem: Problem, config: SkinnyConfig) -> Launch:
         return interpret
 
     assert problem.capability is not None
-    return launch_packed(Arguments(special, problem.capability, programs, sizes))
+    return launch_packed(
+        Arguments(special, problem.capability, programs, sizes, overlap=overlaps(problem))
+    )
