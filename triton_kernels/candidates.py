@@ -10,6 +10,7 @@ from fusedops.registry import Problem
 
 from .config import (
     PersistentConfig,
+    PingpongConfig,
     SkinnyConfig,
     TiledConfig,
     load_bytes,
@@ -111,6 +112,10 @@ PERSISTENT_THREE_TF32 = (
     PersistentConfig(64, 64, 64, 4, 3),
     PersistentConfig(64, 32, 64, 4, 4),
 )
+PINGPONG = (
+    PingpongConfig(128, 128, 64, 4, 5),
+    PingpongConfig(64, 256, 64, 4, 4),
+)
 SKINNY = (
     SkinnyConfig(8, 16, 128, 4, 5),
     SkinnyConfig(8, 32, 64, 4, 5),
@@ -152,6 +157,10 @@ def all_persistent_tma(problem: Problem) -> tuple[PersistentConfig, ...]:
     if uses_three_tf32(problem):
         return PERSISTENT_THREE_TF32
     return PERSISTENT_TF32 if uses_tf32(problem) else PERSISTENT_HALF
+
+
+def pingpong(problem: Problem) -> tuple[PingpongConfig, ...]:
+    return preferred(PINGPONG, problem)
 
 
 def skinny(problem: Problem) -> tuple[SkinnyConfig, ...]:

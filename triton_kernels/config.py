@@ -177,6 +177,16 @@ class PersistentConfig(Config):
 
 
 @dataclass(frozen=True)
+class PingpongConfig(TiledConfig):
+    """num_warps: of each of the two consumers."""
+
+    def shared_memory(self, problem: Problem) -> int:
+        """A ring that the consumers share, and a result each."""
+        results = 2 * self._result(problem)
+        return self.num_stages * self._stage(problem) + results + BARRIERS_AND_BIAS
+
+
+@dataclass(frozen=True)
 class SkinnyConfig(Config):
     """block_k is each warp's: num_warps of them, side by side, are brought in at a time."""
 

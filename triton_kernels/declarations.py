@@ -25,6 +25,7 @@ from .config import (
     MOST_REDUCTION,
     Config,
     modelled_time,
+    stores_by_tma,
     tensor_cores,
     uses_tf32,
     uses_three_tf32,
@@ -72,6 +73,41 @@ def persistent_tma_why_not(problem: Problem) -> tuple[str, ...]:
         reasons.append(_dtypes(problem, "float16, bfloat16 and float32"))
     elif uses_three_tf32(problem):
         reasons += _three_tf32(problem)
+    reasons += _tma(problem)
+    if not reasons and not candidates.persistent_tma(problem):
+        reasons += candidates.all_persistent_tma(problem)[-1].why_invalid(problem)
+    return tuple(reasons)
+
+
+def pingpong_why_not(problem: Problem) -> tuple[str, ...]:
+    reasons = [*_common(problem), *_card(problem, (9, 0), "wgmma")]
+    if problem.interpreted:
+        reasons.append(
+            "TRITON_INTERPRET is set, and Triton's interpreter does not run Gluon, which it is "
+            "written in: use triton.persistent_tma"
+        )
+    elif problem.capability is not None and problem.capability[0] > 9:
+        major, minor = problem.capability
+        reasons.append(
+            f"the card's compute capability is {major}.{minor}, and wgmma is 9.0's alone: use "
+            "triton.persistent_tma"
+        )
+    if problem.dtype not in HALF:
+        reasons.append(_dtypes(problem, "float16 and bfloat16"))
+    reasons += _tma(problem)
+    if not stores_by_tma(problem):
+        reasons.append(
+            f"N is {problem.n}, and it stores by TMA rows of a multiple of {TMA_ALIGNMENT} bytes: "
+            "use triton.persistent_tma"
+        )
+    if not reasons and not candidates.pingpong(problem):
+        reasons += candidates.PINGPONG[-1].why_invalid(problem)
+    return tuple(reasons)
+
+
+def _tma(problem: Problem) -> list[str]:
+    """Reasons why TMA cannot read the operands."""
+    reasons = []
     if problem.alignment < TMA_ALIGNMENT:
         reasons.append(
             f"an operand's address is a multiple of {problem.alignment} bytes only, and TMA needs "
@@ -85,9 +121,7 @@ def persistent_tma_why_not(problem: Problem) -> tuple[str, ...]:
             )
     reasons += _layout("x", problem, problem.m, problem.x_strides)
     reasons += _layout("weight", problem, problem.n, problem.weight_strides)
-    if not reasons and not candidates.persistent_tma(problem):
-        reasons += candidates.all_persistent_tma(problem)[-1].why_invalid(problem)
-    return tuple(reasons)
+    return reasons
 
 
 def skinny_why_not(problem: Problem) -> tuple[str, ...]:
@@ -261,4 +295,5 @@ def _kernel(
 
 TILED = _kernel("tiled", tiled_why_not, candidates.tiled)
 PERSISTENT_TMA = _kernel("persistent_tma", persistent_tma_why_not, candidates.persistent_tma)
+PINGPONG = _kernel("pingpong", pingpong_why_not, candidates.pingpong)
 SKINNY = _kernel("skinny", skinny_why_not, candidates.skinny)

@@ -15,6 +15,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 
 from . import driver
 from .config import WARP
@@ -53,6 +54,7 @@ class Specialization:
     divisors: Mapping[str, int]
     num_warps: int
     num_stages: int
+    max_registers: int | None = None
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -66,6 +68,7 @@ class Specialization:
             *(tuple(part.items()) for part in (self.types, self.constants, self.divisors)),
             self.num_warps,
             self.num_stages,
+            self.max_registers,
         )
 
     @property
@@ -94,7 +97,8 @@ class Specialization:
             for index, name in enumerate(names)
             if types[name] != "constexpr" and self.divisors.get(name, 1) > 1
         }
-        return ASTSource(self.function, types, dict(self.constants), attributes)
+        language = GluonASTSource if self.function.is_gluon() else ASTSource
+        return language(self.function, types, dict(self.constants), attributes)
 
     def compile(self, capability: tuple[int, int]) -> Any:
         """Triton's CompiledKernel for a capability; needs no card."""
@@ -103,6 +107,7 @@ class Specialization:
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
             "enable_fp_fusion": True,
+            "maxnreg": self.max_registers,
         }
         return triton.compile(self.source(), target=target, options=options)
 

@@ -52,7 +52,7 @@ class Matrix:
 class Arguments:
     """What a plan launches with: everything but the stream, the addresses and the scale.
 
-    persistent_on: the multiprocessors that a persistent kernel fills; None: a program for each tile.
+    persistent_on: the multiprocessors that a persistent kernel fills; None: a program a tile.
     overlap: whether the kernel itself waits for the earlier ones, so that its launch need not.
     """
 

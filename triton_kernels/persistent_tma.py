@@ -15,8 +15,9 @@ from .epilogues import sigmoid_residual
 from .launch import Specialization, element, pointer
 from .order import grouped
 from .overlap import wait_for_earlier_kernels
-from .packet import Arguments, Matrix, launch_mapped
+from .packet import Arguments, launch_mapped
 from .products import multiply_add
+from .tma import matrices
 
 
 @triton.jit
@@ -157,15 +158,11 @@ def specialization(problem: Problem, config: PersistentConfig) -> Specialization
 def launch(problem: Problem, config: PersistentConfig) -> Launch:
     """The launch of this problem in this configuration."""
     special = specialization(problem, config)
-    m, n, k = problem.m, problem.n, problem.k
-    by_tma = stores_by_tma(problem)
-    x_shape, x_strides = [m, k], [_row_stride(problem, m, problem.x_strides[0]), 1]
-    weight_shape, weight_strides = [n, k], [_row_stride(problem, n, problem.weight_strides[0]), 1]
-    out_shape, out_strides = [m, n], [n, 1]
+    tiles, multiprocessors = config.tiles(problem), max(problem.multiprocessors, 1)
+    operands = matrices(problem)
+    sizes = {"M": problem.m, "N": problem.n, "K": problem.k}
 
     if problem.interpreted:
-        programs = min(config.tiles(problem), max(problem.multiprocessors, 1))
-        half = config.block_n // config.pieces
 
         def interpret(
             x: torch.Tensor,
@@ -174,35 +171,30 @@ def launch(problem: Problem, config: PersistentConfig) -> Launch:
             scale: float,
             out: torch.Tensor,
         ) -> None:
-            x_tiles = TensorDescriptor(x, x_shape, x_strides, [config.block_m, config.block_k])
-            weight_tiles = TensorDescriptor(
-                weight, weight_shape, weight_strides, [config.block_n, config.block_k]
-            )
-            out_tiles = out
-            if by_tma:
-                out_tiles = TensorDescriptor(out, out_shape, out_strides, [config.block_m, half])
-            persistent_tma[(programs,)](
-                x_tiles, weight_tiles, bias, out_tiles, scale, m, n, k, **special.keywords
-            )
+            boxes = {
+                "x": (x, config.block_m, config.block_k),
+                "weight": (weight, config.block_n, config.block_k),
+                "out": (out, config.block_m, config.block_n // config.pieces),
+            }
+            described = {
+                name: TensorDescriptor(data, list(matrix.shape), [matrix.row_stride, 1], box)
+                for name, matrix in operands.items()
+                for data, *box in [boxes[name]]
+            }
+            given = {"out": out, **described, "bias": bias, "scale": scale, **sizes}
+            persistent_tma[(min(tiles, multiprocessors),)](**given, **special.keywords)
 
         return interpret
 
     assert problem.capability is not None
-    matrices = {
-        "x": Matrix(problem.dtype, (m, k), x_strides[0]),
-        "weight": Matrix(problem.dtype, (n, k), weight_strides[0]),
-    }
-    if by_tma:
-        matrices["out"] = Matrix(problem.dtype, (m, n), n)
-    sizes = {"M": m, "N": n, "K": k}
     return launch_mapped(
         Arguments(
             special,
             problem.capability,
-            config.tiles(problem),
+            tiles,
             sizes,
-            persistent_on=max(problem.multiprocessors, 1),
-            matrices=matrices,
+            persistent_on=multiprocessors,
+            matrices=operands,
             overlap=overlaps(problem),
         )
     )
@@ -216,11 +208,3 @@ def _precision(problem: Problem) -> str:
 
 def _descriptor_type(dtype: torch.dtype, rows: int, columns: int) -> str:
     return f"tensordesc<{element(dtype)}[{rows}, {columns}]>"
-
-
-def _row_stride(problem: Problem, rows: int, stride: int) -> int:
-    """The stride of rows; of a single row, whose own means nothing, one that TMA accepts."""
-    if rows > 1:
-        return stride
-    vector = 16 // problem.dtype.itemsize
-    return -(-problem.k // vector) * vector
