@@ -22,7 +22,7 @@ import torch
 
 from fusedops.numerics import error_over_bound
 from fusedops.registry import H200, RTX_4090, Card, Problem
-from fusedops.triton_kernels import KERNELS, PERSISTENT_TMA, SKINNY, TILED
+from fusedops.triton_kernels import KERNELS, PERSISTENT_TMA, PINGPONG, SKINNY, TILED
 from fusedops.triton_kernels.config import (
     SHARED_MEMORY_PER_BLOCK,
     PersistentConfig,
@@ -64,7 +64,7 @@ def test_package_refuses_another_name(tmp_path):
 
 
 def test_names():
-    names = ["triton.tiled", "triton.persistent_tma", "triton.skinny"]
+    names = ["triton.tiled", "triton.persistent_tma", "triton.pingpong", "triton.skinny"]
     assert [kernel.name for kernel in KERNELS] == names
     assert {kernel.backend for kernel in KERNELS} == {"triton"}
 
@@ -185,6 +185,11 @@ def test_invalid_configs_say_why(config, says):
         (PERSISTENT_TMA, problem(card=H200, x_strides=(0, 1)), "x's rows are 0 elements apart"),
         (PERSISTENT_TMA, problem(card=H200, x_strides=(2**39, 1)), "TMA reaches below"),
         (PERSISTENT_TMA, problem(card=H200, m=2**31), "M is 2147483648"),
+        (PINGPONG, problem(card=B200), "wgmma is 9.0's alone"),
+        (PINGPONG, problem(card=H200, dtype=FP32), "the operands are float32"),
+        (PINGPONG, problem(card=H200, n=8191), "N is 8191"),
+        (PINGPONG, problem(card=H200, k=100), "x's rows are 200 bytes apart"),
+        (PINGPONG, problem(card=None, interpreted=True, dtype=HALF), "does not run Gluon"),
         (SKINNY, problem(), "M is 1024"),
         (SKINNY, problem(m=1, dtype=FP32), "the operands are float32"),
         (SKINNY, problem(m=1, weight_strides=(1, 8192)), "weight's elements along K are 8192"),
@@ -212,6 +217,7 @@ def test_reasons(kernel, asked, says):
         (PERSISTENT_TMA, problem(card=H200, dtype=FP32, fp32_precision="tf32")),
         (PERSISTENT_TMA, problem(card=H200, dtype=FP32)),
         (PERSISTENT_TMA, problem(dtype=HALF, card=None, interpreted=True)),
+        (PINGPONG, problem(card=H200)),
         (SKINNY, problem(m=1)),
         (SKINNY, problem(m=16, n=3, k=7, alignment=2, card=H200)),
     ],
@@ -242,7 +248,8 @@ class Compiled:
     stack: int
 
     def stores(self):
-        return len(re.findall(r"tt\.(?:descriptor_)?store\b", self.ttir))
+        one = r"tt\.(?:descriptor_)?store\b|async_tma_copy_local_to_global|async_tma_store\b"
+        return len(re.findall(one, self.ttir))
 
     def wide_copies(self):
         return re.search(r"cp\.async\.cg\.shared\.global[^;]*, 0x10", self.ptx) is not None
@@ -258,7 +265,7 @@ def module_of(kernel):
 def compile_offline(kernel, asked, config):
     compiled = module_of(kernel).specialization(asked, config).compile(asked.capability)
     return Compiled(
-        compiled.asm["ttir"],
+        compiled.asm["ttgir" if kernel is PINGPONG else "ttir"],
         compiled.asm["ptx"],
         compiled.metadata.shared,
         stack_bytes(compiled.asm["cubin"]),
@@ -287,7 +294,8 @@ def check(kernel, asked, config):
     assert compiled.stack == 0, "registers spill"
     assert compiled.shared <= config.shared_memory(asked)
     assert compiled.shared <= SHARED_MEMORY_PER_BLOCK[asked.capability]
-    assert compiled.stores() == getattr(config, "pieces", 1)
+    consumers = 2 if kernel is PINGPONG else 1
+    assert compiled.stores() == consumers * getattr(config, "pieces", 1)
     assert not re.search(r"arith\.muli .*: tensor<\w+xi32>", compiled.ttir), "32-bit offsets"
     return compiled
 
@@ -321,6 +329,34 @@ def test_persistent_tma(kernel, asked, config):
     assert "cp.async.bulk.tensor.2d.shared" in compiled.ptx
     assert "cp.async.bulk.tensor.2d.global" in compiled.ptx
     assert "st.global" not in compiled.ptx
+
+
+@pytest.mark.parametrize(("kernel", "asked", "config"), numbered(PINGPONG, problem(card=H200)))
+def test_pingpong(kernel, asked, config):
+    compiled = check(kernel, asked, config)
+    assert re.search(rf"wgmma\.mma_async\S*\.m64n{config.block_n}k16\.", compiled.ptx)
+    assert re.search(r"setmaxnreg\.inc\S* \s*232", compiled.ptx), "consumers get more registers"
+    assert re.search(r"setmaxnreg\.dec\S* \s*40", compiled.ptx), "and the producer gives them"
+    assert "st.global" not in compiled.ptx
+
+
+@pytest.mark.parametrize(
+    ("kernel", "asked", "config"), numbered(PERSISTENT_TMA, problem(card=H200, dtype=FP32))
+)
+def test_three_tf32_products(kernel, asked, config):
+    compiled = check(kernel, asked, config)
+    steps = config.block_k // 8 * max(config.block_m // 16 // config.num_warps, 1)
+    assert len(re.findall(r"wgmma\.mma_async\S*\.f32\.tf32\.tf32", compiled.ptx)) == 3 * steps
+
+
+@pytest.mark.parametrize("card", [RTX_4090, H200], ids=str)
+@pytest.mark.parametrize("m", [1, 16, 32])
+def test_skinny(card, m):
+    for config in SKINNY.configs(problem(m=m, card=card)):
+        compiled = check(SKINNY, problem(m=m, card=card), config)
+        assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16" in compiled.ptx
+        assert compiled.wide_copies()
+        assert ("griddepcontrol.wait" in compiled.ptx) == (card is H200)
 
 
 @pytest.mark.parametrize("card", [RTX_4090, H200], ids=str)

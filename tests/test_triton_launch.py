@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fusedops.registry import H200, Problem
-from fusedops.triton_kernels import KERNELS, PERSISTENT_TMA, SKINNY, TILED
+from fusedops.triton_kernels import KERNELS, PERSISTENT_TMA, PINGPONG, SKINNY, TILED
 
 pytest.importorskip("triton")
 
@@ -172,11 +172,11 @@ def test_the_driver_gets_what_the_call_was_given(fake, compilations, kernel, bia
 
     tiles = config.tiles(asked)
     shape = launched["config"]
-    programs = min(tiles, 132 * RESIDENT) if kernel is PERSISTENT_TMA else tiles
+    programs = min(tiles, 132 * RESIDENT) if kernel in (PERSISTENT_TMA, PINGPONG) else tiles
     assert (shape.x, shape.y, shape.z) == (programs, 1, 1)
     assert (shape.threads, shape.ty, shape.tz) == (32 * config.num_warps, 1, 1)
     assert (shape.shared, shape.stream) == (99_000, STREAM)
-    assert launched["attributes"] == ([] if kernel is TILED else [(6, 1)])
+    assert launched["attributes"] == ([(6, 1)] if kernel in (PERSISTENT_TMA, SKINNY) else [])
     assert launched["function"] == 0xF00
     assert (launched["M"], launched["N"], launched["K"]) == (asked.m, asked.n, asked.k)
     assert (launched["scale"], swapped["scale"]) == (0.75, -2.0)
@@ -190,7 +190,7 @@ def test_the_driver_gets_what_the_call_was_given(fake, compilations, kernel, bia
     given = [address(launched[name]) for name in ("x", "weight", "out")]
     assert given == [each.data_ptr() for each in (x, weight, out)]
     assert [address(swapped[name]) for name in ("x", "weight")] == given[1::-1]
-    if kernel is PERSISTENT_TMA:
+    if kernel in (PERSISTENT_TMA, PINGPONG):
         assert launched["x"] == (x.data_ptr(), asked.k, asked.m, 2 * asked.k)
         assert launched["weight"] == (weight.data_ptr(), asked.k, asked.n, 2 * asked.k)
         assert launched["out"] == (out.data_ptr(), asked.n, asked.m, 2 * asked.n)

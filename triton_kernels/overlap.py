@@ -23,7 +23,8 @@ def send_for(rows, K, AHEAD: tl.constexpr):
     the wait for those who write the rows.
     """
     LINE: tl.constexpr = 64
-    places = rows[:, None] + tl.minimum(tl.arange(0, AHEAD // LINE) * LINE, K - 1)[None, :]
+    columns = tl.arange(0, AHEAD // LINE).to(tl.int64) * LINE
+    places = rows[:, None] + tl.minimum(columns, K - 1)[None, :]
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
         "=r,l",

@@ -56,7 +56,7 @@ def sigmoid_residual(z, scale):
 @gluon.jit
 def produce(ring, sizes, x, weight, GROUP_M: gl.constexpr):
     x_ring, weight_ring, full, empty = ring
-    tiles_m, tiles_n, N, K = sizes
+    tiles_m, tiles_n, _, K = sizes
     STAGES: gl.constexpr = x_ring.shape[0]
     BLOCK_M: gl.constexpr = x_ring.shape[1]
     BLOCK_N: gl.constexpr = weight_ring.shape[1]

@@ -54,7 +54,7 @@ def skinny(
         send_for(weight + tl.minimum(columns, N - 1) * stride_wn, K, AHEAD)
         wait_for_earlier_kernels()
 
-    depth = tl.arange(0, PARTS)[:, None] * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
+    depth = tl.arange(0, PARTS * BLOCK_K).reshape((PARTS, BLOCK_K))
     x_rows = x + rows.to(tl.int64)[None, :, None] * stride_xm
     weight_rows = weight + columns[None, :, None] * stride_wn
     x_mask = (rows < M)[None, :, None]
