@@ -2,8 +2,8 @@
 
 From call to call a plan's launch changes in a stream, four addresses and a scale. They are written
 into a packet, memory that the driver reads as it is: a CUlaunchConfig, the address of every
-argument, the arguments, eight bytes each, and an attribute of the launch. A packet serves one launch
-at a time; a plan keeps those it has made.
+argument, the arguments, eight bytes each, and an attribute of the launch. A packet serves one
+launch at a time; a plan keeps those it has made.
 """
 
 from __future__ import annotations

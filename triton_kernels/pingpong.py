@@ -2,8 +2,8 @@
 """Two groups of warps take turns on the tensor cores; one multiplies while the other stores.
 
 A producer warp brings the operands of one tile after another through a ring of buffers. The tiles
-alternate between the two consumers, and so do the turns: a consumer's operands come when the ring
-has let go of the other's, which is then free to apply the epilogue and store. This needs barriers
+alternate between the two consumers, and so do the turns: a consumer multiplies when the other has
+no more operands to wait for, and is about to apply the epilogue and store. This needs barriers
 and roles that Triton's own language leaves to its compiler, so it is written in Gluon, on the same
 stack; the interpreter does not run it.
 """
@@ -55,7 +55,7 @@ def sigmoid_residual(z, scale):
 
 @gluon.jit
 def produce(ring, sizes, x, weight, GROUP_M: gl.constexpr):
-    x_ring, weight_ring, full, empty = ring
+    x_ring, weight_ring, full, empty, _ = ring
     tiles_m, tiles_n, _, K = sizes
     STAGES: gl.constexpr = x_ring.shape[0]
     BLOCK_M: gl.constexpr = x_ring.shape[1]
@@ -87,8 +87,12 @@ def consume(
     GROUP_M: gl.constexpr,
     EPILOGUE: gl.constexpr,
 ):
-    """Every other tile of the program, from the first (WHICH is 0) or the second on."""
-    x_ring, weight_ring, full, empty = ring
+    """Every other tile of the program, from the first (WHICH is 0) or the second on.
+
+    The turn comes when the other consumer has seen the last of its operands arrive: a barrier tells
+    only whether the number of its phase is even, so nobody may wait for a phase but the next.
+    """
+    x_ring, weight_ring, full, empty, turns = ring
     tiles_m, tiles_n, N, K = sizes
     STAGES: gl.constexpr = x_ring.shape[0]
     BLOCK_M: gl.constexpr = x_ring.shape[1]
@@ -100,8 +104,11 @@ def consume(
     blocks = (K + BLOCK_K - 1) // BLOCK_K
     step = WHICH * blocks
     first = gl.program_id(0) + WHICH * gl.num_programs(0)
+    waits = 0
     for tile in range(first, tiles_m * tiles_n, 2 * gl.num_programs(0)):
         z = gl.zeros((BLOCK_M, BLOCK_N), gl.float32, LAYOUT)
+        mbarrier.wait(turns.index(WHICH), (waits + WHICH + 1) & 1)
+        waits += 1
         for k in range(blocks):
             stage = step % STAGES
             mbarrier.wait(full.index(stage), (step // STAGES) & 1)
@@ -110,6 +117,7 @@ def consume(
             z = warpgroup_mma_wait(num_outstanding=1, deps=(started,))
             mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), pred=k > 0)
             step += 1
+        mbarrier.arrive(turns.index(1 - WHICH))
         z = warpgroup_mma_wait(num_outstanding=0, deps=(z,))
         mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES))
         step += blocks
@@ -154,10 +162,13 @@ def pingpong(
     second = gl.allocate_shared_memory(x.dtype, [BLOCK_M, BLOCK_N], out.layout)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    turns = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    for consumer in gl.static_range(2):
+        mbarrier.init(turns.index(consumer), count=1)
     for stage in gl.static_range(STAGES):
         mbarrier.init(full.index(stage), count=1)
         mbarrier.init(empty.index(stage), count=1)
-    ring = (x_ring, weight_ring, full, empty)
+    ring = (x_ring, weight_ring, full, empty, turns)
     sizes = (tiles_m, tiles_n, N, K)
     gl.warp_specialize(
         [
