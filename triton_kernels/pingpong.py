@@ -104,11 +104,11 @@ def consume(
     blocks = (K + BLOCK_K - 1) // BLOCK_K
     step = WHICH * blocks
     first = gl.program_id(0) + WHICH * gl.num_programs(0)
-    waits = 0
+    parity = 1 - WHICH
     for tile in range(first, tiles_m * tiles_n, 2 * gl.num_programs(0)):
         z = gl.zeros((BLOCK_M, BLOCK_N), gl.float32, LAYOUT)
-        mbarrier.wait(turns.index(WHICH), (waits + WHICH + 1) & 1)
-        waits += 1
+        mbarrier.wait(turns.index(WHICH), parity)
+        parity ^= 1
         for k in range(blocks):
             stage = step % STAGES
             mbarrier.wait(full.index(stage), (step // STAGES) & 1)
