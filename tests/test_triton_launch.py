@@ -269,6 +269,19 @@ def test_three_new_sizes_in_a_row_compile_once(fake, compilations, kernel):
     assert len(compilations) == 1
 
 
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_preparing_on_its_card_leaves_nothing_to_compile(fake, compilations, kernel, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    asked = problem(m=16)
+    config = kernel.configs(asked)[0]
+    assert not kernel.ready(asked, config)
+    kernel.prepare(asked, config)
+    assert kernel.ready(asked, config)
+    assert len(compilations) == 1
+
+
 @pytest.mark.parametrize("capability", [(8, 9), (9, 0)])
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 def test_machine_code_takes_the_parameters_that_are_packed(kernel, capability):

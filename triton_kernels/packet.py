@@ -129,11 +129,17 @@ class TensorMaps(dict[int, driver.TensorMap]):
 
 
 class Ready(dict[int, tuple[Code, list[Packet], list[TensorMaps]]]):
-    """By device: the code, the packets that no launch is using, the tensor maps of each matrix."""
+    """By device: the code, the packets that no launch is using, the tensor maps of each matrix.
+
+    Loaded on the current device at once, if the code is for such a card; on others when first used.
+    """
 
     def __init__(self, arguments: Arguments) -> None:
         super().__init__()
         self.arguments = arguments
+        here = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
+        if here == arguments.capability:
+            self[torch.cuda.current_device()]
 
     def __missing__(self, device: int) -> tuple[Code, list[Packet], list[TensorMaps]]:
         arguments = self.arguments
