@@ -87,34 +87,32 @@ LEAST_LOAD_BYTES = 16
 PERSISTENT_HALF = (
     PersistentConfig(128, 256, 64, 8, 4, pieces=2, flatten=True),
     PersistentConfig(128, 256, 64, 8, 4, group_m=16, pieces=2, flatten=True),
-    PersistentConfig(128, 128, 64, 4, 3, pieces=4, flatten=True),
     PersistentConfig(128, 128, 64, 8, 6, pieces=2, flatten=True),
+    PersistentConfig(128, 128, 64, 4, 3, pieces=4, flatten=True),
     PersistentConfig(128, 64, 64, 4, 8, pieces=2, flatten=True),
     PersistentConfig(64, 128, 64, 4, 8, pieces=2, flatten=True),
     PersistentConfig(64, 64, 128, 4, 6, flatten=True),
     PersistentConfig(64, 64, 64, 4, 6, flatten=True),
     PersistentConfig(64, 32, 256, 4, 4, flatten=True),
-    PersistentConfig(64, 32, 128, 4, 8, flatten=True),
 )
 PERSISTENT_TF32 = (
     PersistentConfig(128, 256, 32, 8, 4, pieces=4, flatten=True),
-    PersistentConfig(128, 128, 32, 4, 3, pieces=4, flatten=True),
-    PersistentConfig(128, 128, 32, 8, 6, pieces=2, flatten=True),
     PersistentConfig(64, 128, 32, 4, 7, pieces=2, flatten=True),
     PersistentConfig(64, 64, 64, 4, 6, flatten=True),
-    PersistentConfig(64, 32, 64, 4, 8, flatten=True),
 )
-# On an H200, times cuBLAS: 128x128x64 2.09 at (1024, 8192, 8192), 128x64x64 and 64x64x64 2.06 at
-# 1024^3.
+# On an H200, times cuBLAS: 2.13 at (1024, 8192, 8192), 2.13 at 1024^3, 1.02 at (16, 4096, 4096).
 PERSISTENT_THREE_TF32 = (
     PersistentConfig(128, 128, 64, 8, 3, pieces=2),
-    PersistentConfig(128, 64, 64, 8, 3, pieces=2),
-    PersistentConfig(64, 64, 64, 4, 3),
-    PersistentConfig(64, 32, 64, 4, 4),
+    PersistentConfig(64, 64, 128, 4, 2),
+    PersistentConfig(64, 32, 128, 4, 3),
 )
+# On an H200, microseconds: 197 at (8192, 8192, 1024), where persistent_tma takes 233; 1554 at
+# 8192^3, against 1610; the narrow ones where there are few tiles: 34 at (1024, 1024, 8192), against
+# 36.
 PINGPONG = (
     PingpongConfig(128, 128, 64, 4, 5),
-    PingpongConfig(64, 256, 64, 4, 4),
+    PingpongConfig(64, 128, 64, 4, 8),
+    PingpongConfig(128, 64, 64, 4, 8),
 )
 SKINNY = (
     SkinnyConfig(8, 16, 128, 4, 5),

@@ -54,16 +54,16 @@ def skinny(
         send_for(weight + tl.minimum(columns, N - 1) * stride_wn, K, AHEAD)
         wait_for_earlier_kernels()
 
-    depth = tl.arange(0, PARTS * BLOCK_K).reshape((PARTS, BLOCK_K))
-    x_rows = x + rows.to(tl.int64)[None, :, None] * stride_xm
-    weight_rows = weight + columns[None, :, None] * stride_wn
-    x_mask = (rows < M)[None, :, None]
-    weight_mask = (columns < N)[None, :, None]
+    # Not an arange reshaped: of that, Triton 3.6 no longer knows that neighbours are adjacent.
+    part = tl.arange(0, PARTS).to(tl.int64) * BLOCK_K
+    depth = part[:, None] + tl.arange(0, BLOCK_K)[None, :]
+    x_rows = x + rows.to(tl.int64) * stride_xm
+    weight_rows = weight + columns * stride_wn
     if BLOCK_N >= 16:
-        z = products(weight_rows, weight_mask, x_rows, x_mask, depth, K, PRECISION, EVEN_K)
+        z = products(weight_rows, columns < N, x_rows, rows < M, depth, K, PRECISION, EVEN_K)
         z = tl.sum(z, axis=0).T
     else:
-        z = products(x_rows, x_mask, weight_rows, weight_mask, depth, K, PRECISION, EVEN_K)
+        z = products(x_rows, rows < M, weight_rows, columns < N, depth, K, PRECISION, EVEN_K)
         z = tl.sum(z, axis=0)
 
     if bias is not None:
@@ -76,23 +76,25 @@ def skinny(
 
 @triton.jit
 def products(
-    left, left_mask, right, right_mask, depth, K, PRECISION: tl.constexpr, EVEN_K: tl.constexpr
+    left, left_exists, right, right_exists, depth, K, PRECISION: tl.constexpr, EVEN_K: tl.constexpr
 ):
-    """Left @ right.T, a matrix for each part of K."""
+    """Rows left times rows right, a matrix for each part of K."""
     PARTS: tl.constexpr = depth.shape[0]
     STEP: tl.constexpr = PARTS * depth.shape[1]
-    left_tile = left + depth[:, None, :]
-    right_tile = right + depth[:, None, :]
-    z = tl.zeros((PARTS, left.shape[1], right.shape[1]), dtype=tl.float32)
+    left_tile = left[None, :, None] + depth[:, None, :]
+    right_tile = right[None, None, :] + depth[:, :, None]
+    left_mask = left_exists[None, :, None]
+    right_mask = right_exists[None, None, :]
+    z = tl.zeros((PARTS, left.shape[0], right.shape[0]), dtype=tl.float32)
     for k in range(0, K, STEP):
         if EVEN_K:
             a = tl.load(left_tile, mask=left_mask, other=0.0)
             b = tl.load(right_tile, mask=right_mask, other=0.0)
         else:
-            inside = (depth < K - k)[:, None, :]
-            a = tl.load(left_tile, mask=left_mask & inside, other=0.0)
-            b = tl.load(right_tile, mask=right_mask & inside, other=0.0)
-        z = tl.dot(a, b.permute(0, 2, 1), z, input_precision=PRECISION)
+            inside = depth < K - k
+            a = tl.load(left_tile, mask=left_mask & inside[:, None, :], other=0.0)
+            b = tl.load(right_tile, mask=right_mask & inside[:, :, None], other=0.0)
+        z = tl.dot(a, b, z, input_precision=PRECISION)
         left_tile += STEP
         right_tile += STEP
     return z
