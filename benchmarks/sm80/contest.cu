@@ -186,7 +186,9 @@ std::vector<Shape> grid_without(const std::vector<Shape>& timed) {
                           {4096, 14336}, {1024, 8192}, {8192, 1024}};
   for (const auto& [n, k] : sides) {
     for (const int m : {64, 128, 256, 512, 1024, 2048, 4096, 16384}) {
-      const auto same = [&](const Shape& s) { return s.m == m && s.n == n && s.k == k; };
+      const auto same = [m, n = n, k = k](const Shape& s) {
+        return s.m == m && s.n == n && s.k == k;
+      };
       if (std::none_of(timed.begin(), timed.end(), same)) shapes.push_back({m, n, k});
     }
   }
