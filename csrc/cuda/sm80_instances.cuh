@@ -154,10 +154,9 @@ Instance instance(const char* label, const char* entry_symbol) {
   APPLY(__VA_ARGS__, 64, 64, 64, 6, 2, 2)   \
   APPLY(__VA_ARGS__, 32, 64, 64, 6, 1, 4)
 
-// Two sums a result take more registers: a warp's tile is at most half of 64 x 64.
+// Two sums a result take more registers: a warp's tile is at most 64 x 32.
 #define FUSEDOPS_SM80_FP16_ACCUMULATION_TILES(APPLY, ...) \
-  APPLY(__VA_ARGS__, 128, 128, 64, 3, 4, 2)               \
+  APPLY(__VA_ARGS__, 128, 128, 64, 3, 2, 4)               \
   APPLY(__VA_ARGS__, 128, 64, 64, 3, 2, 2)                \
-  APPLY(__VA_ARGS__, 128, 64, 64, 4, 4, 2)                \
   APPLY(__VA_ARGS__, 64, 64, 64, 3, 2, 2)                 \
   APPLY(__VA_ARGS__, 64, 64, 64, 6, 2, 2)
