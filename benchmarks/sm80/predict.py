@@ -38,7 +38,7 @@ LAUNCH = 4.0
 FEW_ROWS, LEAST_ROWS = (1, 8, 16, 32), 64
 """The rows that only the skinny kernels' model covers, and where the measurements begin."""
 SKINNY_SHARE = 0.8
-"""Of memory's rate: what the skinny kernels reach on an H200, whose memory is four times as fast."""
+"""Of memory's rate: what the skinny kernels reach on an H200, whose memory is faster."""
 NEAR = 1.25
 """The table keeps configurations up to so many times slower than the best."""
 ELEMENT = 2
