@@ -155,6 +155,7 @@ __device__ __forceinline__ void split_weight(SharedStorage<Scheme>& shared, cons
   Ring<kSplitStages> split;
   for (Chunks chunks(share); !chunks.done(); chunks.advance()) {
     wait(shared.weight_full[splitter][raw.stage], raw.parity);
+    wait(shared.pieces_empty[split.stage], split.parity ^ 1);
     constexpr int kHalfSteps = kSteps / kSplitters;
 #pragma unroll
     for (int step = 0; step < kHalfSteps; ++step) {
@@ -165,7 +166,6 @@ __device__ __forceinline__ void split_weight(SharedStorage<Scheme>& shared, cons
         Scheme::split(four.x, four.y, pieces[c]);
         Scheme::split(four.z, four.w, pieces[c + 4]);
       }
-      if (step == 0) wait(shared.pieces_empty[split.stage], split.parity ^ 1);
 #pragma unroll
       for (int piece = 0; piece < Scheme::kPieces; ++piece) {
 #pragma unroll
