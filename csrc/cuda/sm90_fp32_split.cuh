@@ -3,7 +3,6 @@
 #include "cuda/bias.cuh"
 #include "cuda/sm90_fp32_pieces.cuh"
 #include "cuda/sm90_primitives.cuh"
-#include "cuda/sm90_tile_order.cuh"
 #include "cuda/sm90_wgmma.cuh"
 
 // float32 products on tensor cores: every number becomes a sum of 16-bit pieces.
@@ -48,6 +47,22 @@ struct alignas(kSwizzleAtomBytes) SharedStorage {
   uint64_t pieces_empty[kSplitStages];
 };
 
+// The tiles of the output, in bands of rows, down each column of a band first: the tiles in flight
+// then form a near-square patch that reuses L2.
+struct TileGrid {
+  int rows, columns, band;
+
+  __host__ __device__ int count() const { return rows * columns; }
+
+  __device__ __forceinline__ void locate(int index, int& row, int& column) const {
+    const int first = index / (band * columns) * band;
+    const int in_band = index - first * columns;
+    const int height = min(band, rows - first);
+    column = in_band / height;
+    row = first + in_band - column * height;
+  }
+};
+
 template <class Epilogue>
 struct Params {
   const float *x, *weight;  // for the sums that need another way
@@ -57,18 +72,18 @@ struct Params {
   float* out;
   int m, n, k;
   int k_tiles;
-  TileOrder order;
+  TileGrid order;
 };
 
 // The tiles of one block, and the chunks of K that it does of each: all of them, or its share where
 // a cluster splits K.
 struct Share {
-  TileOrder order;
+  TileGrid order;
   int first_tile, tile_step;
   int first_k, k_tiles;
 
   template <int kSplitK>
-  __device__ __forceinline__ static Share of_block(const TileOrder& order, int k_tiles) {
+  __device__ __forceinline__ static Share of_block(const TileGrid& order, int k_tiles) {
     const int rank = blockIdx.x % kSplitK;
     const auto begin = [&](int part) {
       return static_cast<int>(int64_t{part} * k_tiles / kSplitK);
@@ -365,6 +380,15 @@ __device__ __forceinline__ void store_not_finite(const Params<Epilogue>& params,
   }
 }
 
+__device__ __forceinline__ float4 read_of_block(const float4& here, uint32_t rank) {
+  float4 value;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+               : "r"(address_in_block(&here, rank))
+               : "memory");
+  return value;
+}
+
 // Adds up the totals of the cluster's blocks, always in the same order; each block gets its share
 // of the columns. The other multiplier must have left `scratch`.
 template <int kSplitK>
@@ -382,15 +406,16 @@ __device__ __forceinline__ void add_over_cluster(float4 (&scratch)[16][kWarpgrou
   const int first = block_rank_in_cluster() * kGroups;
 #pragma unroll
   for (int i = 0; i < kGroups; ++i) {
+    float4 sum = read_of_block(scratch[first + i][thread], 0);
 #pragma unroll
-    for (int rank = 0; rank < kSplitK; ++rank) {
-      const uint32_t address = address_in_block(&scratch[first + i][thread], rank);
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const float part = load_cluster_shared(address + 4 * j);
-        sums[4 * i + j] = rank == 0 ? part : sums[4 * i + j] + part;
-      }
+    for (int rank = 1; rank < kSplitK; ++rank) {
+      const float4 part = read_of_block(scratch[first + i][thread], rank);
+      sum = make_float4(sum.x + part.x, sum.y + part.y, sum.z + part.z, sum.w + part.w);
     }
+    sums[4 * i] = sum.x;
+    sums[4 * i + 1] = sum.y;
+    sums[4 * i + 2] = sum.z;
+    sums[4 * i + 3] = sum.w;
   }
   sync_cluster();
 }
