@@ -255,16 +255,22 @@ __device__ __forceinline__ void split_x(const float (&boxes)[kBoxes][kRows][kBox
   }
 }
 
+// One multiplier feeds the tensor cores while the other splits x and adds up. Named barriers: one a
+// warpgroup comes first, then one a multiplier for its turn, then one for both.
+constexpr int kFirstTurn = 1 + kMultipliers + kSplitters;
+
 __device__ __forceinline__ void wait_turn(int multiplier) {
-  asm volatile("bar.sync %0, %1;" ::"r"(5 + multiplier), "n"(2 * kWarpgroup) : "memory");
+  asm volatile("bar.sync %0, %1;" ::"r"(kFirstTurn + multiplier), "n"(2 * kWarpgroup) : "memory");
 }
+
 __device__ __forceinline__ void give_turn(int multiplier) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(5 + (multiplier ^ 1)), "n"(2 * kWarpgroup) : "memory");
+  const int other = multiplier ^ 1;
+  asm volatile("bar.arrive %0, %1;" ::"r"(kFirstTurn + other), "n"(2 * kWarpgroup) : "memory");
 }
 
 // Both multipliers are past their last chunk.
 __device__ __forceinline__ void wait_until_pieces_are_read() {
-  asm volatile("bar.sync %0, %1;" ::"n"(7), "n"(kMultipliers * kWarpgroup) : "memory");
+  asm volatile("bar.sync %0, %1;" ::"n"(kFirstTurn + 2), "n"(2 * kWarpgroup) : "memory");
 }
 
 // sums = the products of one chunk.
