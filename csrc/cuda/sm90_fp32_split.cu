@@ -38,7 +38,7 @@ cudaError_t launch(const GemmArgs& args) {
     return cudaErrorInvalidValue;
   }
   constexpr int kBandRows = 2048;
-  const TileGrid order{tiles(problem.m, kTileM), tiles(problem.n, kTileN), kBandRows / kTileM};
+  const TileOrder order{tiles(problem.m, kTileM), tiles(problem.n, kTileN), kBandRows / kTileM};
   const Params<SigmoidResidual> params{static_cast<const float*>(args.x),
                                        static_cast<const float*>(args.weight),
                                        problem.x_stride_m,

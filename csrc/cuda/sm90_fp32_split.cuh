@@ -3,6 +3,7 @@
 #include "cuda/bias.cuh"
 #include "cuda/sm90_fp32_pieces.cuh"
 #include "cuda/sm90_primitives.cuh"
+#include "cuda/sm90_tile_order.cuh"
 #include "cuda/sm90_wgmma.cuh"
 
 // float32 products on tensor cores: every number becomes a sum of 16-bit pieces.
@@ -47,22 +48,6 @@ struct alignas(kSwizzleAtomBytes) SharedStorage {
   uint64_t pieces_empty[kSplitStages];
 };
 
-// The tiles of the output, in bands of rows, down each column of a band first: the tiles in flight
-// then form a near-square patch that reuses L2.
-struct TileGrid {
-  int rows, columns, band;
-
-  __host__ __device__ int count() const { return rows * columns; }
-
-  __device__ __forceinline__ void locate(int index, int& row, int& column) const {
-    const int first = index / (band * columns) * band;
-    const int in_band = index - first * columns;
-    const int height = min(band, rows - first);
-    column = in_band / height;
-    row = first + in_band - column * height;
-  }
-};
-
 template <class Epilogue>
 struct Params {
   const float *x, *weight;  // for the sums that need another way
@@ -72,18 +57,18 @@ struct Params {
   float* out;
   int m, n, k;
   int k_tiles;
-  TileGrid order;
+  TileOrder order;
 };
 
 // The tiles of one block, and the chunks of K that it does of each: all of them, or its share where
 // a cluster splits K.
 struct Share {
-  TileGrid order;
+  TileOrder order;
   int first_tile, tile_step;
   int first_k, k_tiles;
 
   template <int kSplitK>
-  __device__ __forceinline__ static Share of_block(const TileGrid& order, int k_tiles) {
+  __device__ __forceinline__ static Share of_block(const TileOrder& order, int k_tiles) {
     const int rank = blockIdx.x % kSplitK;
     const auto begin = [&](int part) {
       return static_cast<int>(int64_t{part} * k_tiles / kSplitK);
@@ -115,9 +100,9 @@ class Chunks {
  private:
   __device__ __forceinline__ void locate() {
     if (done()) return;
-    const TilePosition position = share_.order.locate(tile_);
-    row_ = position.row * kTileM;
-    column_ = position.column * kTileN;
+    const TilePosition tile = share_.order.locate(tile_);
+    row_ = tile.row * kTileM;
+    column_ = tile.column * kTileN;
   }
 
   const Share& share_;
