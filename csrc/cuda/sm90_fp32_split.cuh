@@ -371,15 +371,6 @@ __device__ __forceinline__ void store_not_finite(const Params<Epilogue>& params,
   }
 }
 
-__device__ __forceinline__ float4 read_of_block(const float4& here, uint32_t rank) {
-  float4 value;
-  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
-               : "r"(address_in_block(&here, rank))
-               : "memory");
-  return value;
-}
-
 // Adds up the totals of the cluster's blocks, always in the same order; each block gets its share
 // of the columns. The other multiplier must have left `scratch`.
 template <int kSplitK>
@@ -397,16 +388,15 @@ __device__ __forceinline__ void add_over_cluster(float4 (&scratch)[16][kWarpgrou
   const int first = block_rank_in_cluster() * kGroups;
 #pragma unroll
   for (int i = 0; i < kGroups; ++i) {
-    float4 sum = read_of_block(scratch[first + i][thread], 0);
 #pragma unroll
-    for (int rank = 1; rank < kSplitK; ++rank) {
-      const float4 part = read_of_block(scratch[first + i][thread], rank);
-      sum = make_float4(sum.x + part.x, sum.y + part.y, sum.z + part.z, sum.w + part.w);
+    for (int rank = 0; rank < kSplitK; ++rank) {
+      const uint32_t address = address_in_block(&scratch[first + i][thread], rank);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float part = load_cluster_shared(address + 4 * j);
+        sums[4 * i + j] = rank == 0 ? part : sums[4 * i + j] + part;
+      }
     }
-    sums[4 * i] = sum.x;
-    sums[4 * i + 1] = sum.y;
-    sums[4 * i + 2] = sum.z;
-    sums[4 * i + 3] = sum.w;
   }
   sync_cluster();
 }
