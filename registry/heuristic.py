@@ -10,6 +10,7 @@ from .problem import Problem
 ON_CUDA = (
     "cuda.sm90_cooperative",
     "cuda.sm90_pingpong",
+    "cuda.sm90_transposed",
     "triton.persistent_tma",
     "cuda.sm80_multistage",
     "triton.tiled",
