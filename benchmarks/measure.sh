@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Every measurement of docs/performance.md on this machine: FOLDER/PREFIX_*.json.
 #   measure.sh PYTHON FOLDER PREFIX [STEP ...]      OPTIONS='--rounds 9' reaches every benchmark
+# On a card compile-max and quack search at every shape, 10 to 30 s each: PEERS=mm,eager,compile,seed
+# leaves them out of the 16-bit steps. A figure is in its file as soon as its shape is done.
 set -uo pipefail
 python=$1 folder=$2 prefix=$3
 shift 3
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$folder"
-peers=mm,eager,compile,compile-max,quack,seed
+peers=${PEERS:-mm,eager,compile,compile-max,quack,seed}
 failed=0
 
 bench() { # NAME, then options

@@ -20,12 +20,12 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fusedops.bench.candidates import AUTO
+from fusedops.bench.candidates import AUTO, kernel_of
 from fusedops.bench.report import Report, Row, microseconds
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("README.md", "docs/performance.md", "docs/cpu.md")
+PAGES = ("README.md", "docs/performance.md", "docs/cpu.md", "docs/performance/ada.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 ABSENT = "-"
 
@@ -78,11 +78,12 @@ def kernels(path: Path) -> str:
     """Each kernel of ours with its preferred configuration, as times faster than mm."""
     report = Report.read(path)
     ours = [name for name in report.names() if "." in name]
-    head = ["M, N, K", "mm, us", *(f"`{name}`" for name in ours)]
-    body = [
-        [size(row), microseconds(row.best("mm")), *(ratio(row.ratio("mm", name)) for name in ours)]
-        for row in report.rows
-    ]
+    head = ["M, N, K", "mm, us", *(f"`{name}`" for name in ours), "auto takes"]
+    body = []
+    for row in report.rows:
+        speeds = (ratio(row.ratio("mm", name)) for name in ours)
+        chosen = kernel_of(row.chosen) or ABSENT
+        body.append([size(row), microseconds(row.best("mm")), *speeds, chosen])
     return markdown(head, body) + paragraph(f"Times as fast as mm. {source(report, path)}")
 
 
@@ -117,8 +118,53 @@ def kernelbench(path: Path) -> str:
     )
 
 
+def contest(path: Path) -> str:
+    """The best of each family of mma.sync kernels, which benchmarks/sm80/run.py timed."""
+    result = json.loads(path.read_text())
+    families = ("ours", "cutlass", "triton", "cublas")
+    best: dict[tuple[str, ...], dict[str, tuple[float, str]]] = {}
+    for row in result["times"]:
+        of_shape = best.setdefault((row["sums"], *(str(row[size]) for size in "mnk")), {})
+        time = row["microseconds"], row["name"]
+        of_shape[row["family"]] = min(time, of_shape.get(row["family"], time))
+    body = []
+    for (sums, *sizes), times in best.items():
+        if "cutlass" not in times:
+            continue
+        shown = [microseconds(times[each][0]) if each in times else ABSENT for each in families]
+        ours, peer = times["ours"], times["cutlass"]
+        triton = ratio(times["triton"][0] / ours[0] if "triton" in times else None)
+        body.append(
+            [", ".join(sizes), sums, *shown, f"{peer[0] / ours[0]:.3f}", triton]
+            + [f"`{name}`" for _, name in (ours, peer)]
+        )
+    head = ["M, N, K", "sums", *families, "cutlass / ours", "triton / ours"]
+    text = (
+        f"Microseconds, the best of each family. {result['device']}, {result['versions']}, "
+        f"{result['date']}; `benchmarks/results/{path.name}`. cuBLAS multiplies with wgmma and has "
+        "no epilogue: a yardstick."
+    )
+    return markdown([*head, "our tile", "CUTLASS's tile"], body) + paragraph(text)
+
+
+def prediction(path: Path) -> str:
+    """What benchmarks/sm80/predict.py expects of a card that nobody has measured."""
+    result = json.loads(path.read_text())
+    body = []
+    for row in result["predictions"]:
+        size = f"{row['m']}, {row['n']}, {row['k']}"
+        times = [microseconds(row["floor"]), microseconds(row["microseconds"])]
+        share = percent(row["floor"] / row["microseconds"])
+        body.append(
+            [size, row["sums"], *times, f"{row['tflops']:.0f}", share, f"`{row['config']}`"]
+        )
+    head = ["M, N, K", "sums", "floor, us", "predicted, us", "TFLOP/s", "of the floor", "tile"]
+    text = f"{result['device']}, {result['origin']}; `benchmarks/results/{path.name}`."
+    return markdown(head, body) + paragraph(text)
+
+
 KINDS: dict[str, Callable[[Path], str]] = {
-    each.__name__: each for each in (speed, kernels, host, kernelbench)
+    each.__name__: each for each in (speed, kernels, host, kernelbench, contest, prediction)
 }
 
 

@@ -11,8 +11,11 @@ ON_CUDA = (
     "cuda.sm90_cooperative",
     "cuda.sm90_pingpong",
     "cuda.sm90_transposed",
+    "cuda.sm90_fp32_split",
     "triton.persistent_tma",
+    "cuda.sm80_fp16_accumulation",
     "cuda.sm80_multistage",
+    "cuda.simt",
     "triton.tiled",
     "torch.reference",
 )

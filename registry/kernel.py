@@ -20,8 +20,8 @@ class Accumulation:
 
     ``unit_roundoff`` is that of the accumulator's arithmetic; ``chain`` is the part of it that a
     chain of truncating tensor-core products loses per term of the sum on data of one sign.
-    ``spacing`` is the distance between its subnormal numbers, where sums of 16-bit operands can be as
-    small: 2^-24 in float16, 0 elsewhere.
+    ``spacing`` is the distance between its subnormal numbers, where sums of 16-bit operands can be
+    as small: 2^-24 in float16, 0 elsewhere.
     """
 
     unit_roundoff: float

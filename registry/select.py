@@ -156,16 +156,17 @@ def _able(
 
 def _ranked(problem: Problem, able: Sequence[Kernel], table: Table | None) -> Iterator[Choice]:
     """Every kernel and configuration, the one to be tried first, first."""
-    for each in table.predict(problem, able) if table is not None else ():
-        row = each.source
-        if row.shape == (problem.m, problem.n, problem.k):
-            why = f"it was the fastest measured: {row.microseconds:g} us"
-        else:
-            why = (
-                f"it should be the fastest: {each.microseconds:.3g} us, from {row.microseconds:g} "
-                f"us measured at {row.shape}"
-            )
-        yield Choice(each.kernel, each.config, why)
+    if table is not None:
+        for each in table.predict(problem, able):
+            row = each.source
+            if row.shape == (problem.m, problem.n, problem.k):
+                why = f"it was the fastest {table.how}: {row.microseconds:g} us"
+            else:
+                why = (
+                    f"it should be the fastest: {each.microseconds:.3g} us, from "
+                    f"{row.microseconds:g} us {table.how} at {row.shape}"
+                )
+            yield Choice(each.kernel, each.config, why)
     why = f"it comes first, of those that can run, in the order for {problem.device} devices"
     for kernel in able:
         for config in kernel.configs(problem):

@@ -71,6 +71,11 @@ class Table:
         major, minor = document["capability"]
         return cls(document["device"], (major, minor), document["origin"], rows)
 
+    @property
+    def how(self) -> str:
+        """How its times were found: where nobody has had the card, ``origin`` begins "computed"."""
+        return "computed" if self.origin.startswith("computed") else "measured"
+
     def document(self) -> dict[str, Any]:
         """What ``parse`` reads."""
         return asdict(self)

@@ -125,6 +125,18 @@ def test_a_kernel_outside_its_bound_is_named_and_not_timed(tmp_path, capsys, mon
     assert "not timed: torch.wrong" in capsys.readouterr().out
 
 
+def test_a_shape_too_large_for_the_card_is_not_the_end(tmp_path, capsys, monkeypatch):
+    def too_much(self, shape, announce):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nmore")
+
+    written = tmp_path / "bench.json"
+    monkeypatch.setattr("fusedops.bench.suite.Suite._measured", too_much)
+    shapes = ["--shapes", "4x4x4,8x8x8", "--json", str(written), "--peers", "mm"]
+    assert main([*ON_THE_CPU, *shapes]) == 1
+    assert "not timed: the shape: CUDA out of memory.\n" in capsys.readouterr().out
+    assert len(Report.read(written).rows) == 2
+
+
 def test_a_peer_may_err_and_may_fail():
     def failing(x, weight, bias):
         raise ValueError("no")

@@ -68,6 +68,11 @@ FUSEDOPS_EXPORT const char* error_string(cudaError_t error);
 FUSEDOPS_EXPORT int multiprocessor_count();
 
 std::vector<Instance> sm80_instances();
-std::vector<Instance> sm90_instances();  // present when FUSEDOPS_SM90 is defined
+std::vector<Instance> skinny_instances();
+std::vector<Instance> simt_instances();
+// Present when FUSEDOPS_SM90 is defined.
+std::vector<Instance> sm90_instances();
+std::vector<Instance> sm90_skinny_instances();
+std::vector<Instance> sm90_fp32_instances();
 
 }  // namespace fusedops

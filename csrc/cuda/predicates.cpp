@@ -38,7 +38,7 @@ void check_rows(const char* operand, int64_t rows, int64_t k, int64_t stride_row
 
 }  // namespace
 
-std::vector<std::string> tensor_core_reasons(const Instance& instance, const Problem& problem) {
+std::vector<std::string> common_reasons(const Instance& instance, const Problem& problem) {
   std::vector<std::string> reasons;
   check_capability(instance, problem.capability, reasons);
   if (problem.dtype != instance.dtype) {
@@ -47,9 +47,15 @@ std::vector<std::string> tensor_core_reasons(const Instance& instance, const Pro
   }
   if (problem.bias_dtype && *problem.bias_dtype != instance.dtype &&
       *problem.bias_dtype != DType::float32) {
+    const bool wide = instance.dtype == DType::float32;
     reasons.push_back(std::string("the bias must be ") + name(instance.dtype) +
-                      " or float32, not " + name(*problem.bias_dtype));
+                      (wide ? "" : " or float32") + ", not " + name(*problem.bias_dtype));
   }
+  return reasons;
+}
+
+std::vector<std::string> tensor_core_reasons(const Instance& instance, const Problem& problem) {
+  std::vector<std::string> reasons = common_reasons(instance, problem);
   const int element_size = size_of(instance.dtype);
   check_rows("x", problem.m, problem.k, problem.x_stride_m, problem.x_stride_k, element_size,
              reasons);

@@ -7,9 +7,12 @@
 
 namespace fusedops {
 
-// What every 16-bit tensor-core kernel here asks for: its dtype, a bias it can convert, a
-// capability it was compiled for, and operands whose rows are 16-byte aligned with unit stride
-// along K.
+// What every kernel here asks for: its dtype, a bias it can convert, and a capability it was
+// compiled for.
+std::vector<std::string> common_reasons(const Instance& instance, const Problem& problem);
+
+// What every tensor-core kernel here asks for besides: operands whose rows are 16-byte aligned with
+// unit stride along K.
 std::vector<std::string> tensor_core_reasons(const Instance& instance, const Problem& problem);
 
 }  // namespace fusedops

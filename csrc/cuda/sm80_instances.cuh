@@ -83,8 +83,8 @@ cudaError_t launch(const GemmArgs& args) {
   params.tiles_n = int(ceil_div(problem.n, Config::kTileN));
   params.group_m = params.tiles_m < kGroupM ? params.tiles_m : kGroupM;
   params.bias_kind = bias_kind(args.bias, problem);
-  params.vector_stores = problem.n % kVectorElements == 0 &&
-                         reinterpret_cast<uintptr_t>(args.out) % kVectorBytes == 0;
+  params.vector_stores =
+      problem.n % kVectorElements == 0 && reinterpret_cast<uintptr_t>(args.out) % kVectorBytes == 0;
   params.epilogue = Epilogue{static_cast<float>(args.scale)};
   kKernel<<<params.tiles_m * params.tiles_n, Config::kThreads, Config::kSharedMemory,
             args.stream>>>(params);
@@ -120,23 +120,23 @@ Instance instance(const char* label, const char* entry_symbol) {
 #define FUSEDOPS_SM80_CONFIG(ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N) \
   fusedops::sm80::TileConfig<ELEMENT, fusedops::sm80::SUMS, M, N, K, STAGES, WARPS_M, WARPS_N>
 
-#define FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES) \
-  gemm_sig_res_sm80_##PREFIX##_##M##x##N##x##K##_s##STAGES
+#define FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES, WARPS_M, WARPS_N) \
+  gemm_sig_res_sm80_##PREFIX##_##M##x##N##x##K##_s##STAGES##_w##WARPS_M##x##WARPS_N
 
 #define FUSEDOPS_SM80_KERNEL(PREFIX, ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N)        \
   extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, 1)                     \
-      FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES)(                                           \
+      FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES, WARPS_M, WARPS_N)(                         \
           const __grid_constant__ fusedops::sm80::Params<fusedops::SigmoidResidual> params) { \
-    fusedops::sm80::multistage<                                                               \
-        FUSEDOPS_SM80_CONFIG(ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N)>(params);      \
+    fusedops::sm80::multistage<FUSEDOPS_SM80_CONFIG(ELEMENT, SUMS, M, N, K, STAGES, WARPS_M,  \
+                                                    WARPS_N)>(params);                        \
   }
 
-#define FUSEDOPS_SM80_INSTANCE(PREFIX, ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N) \
-  fusedops::sm80::instance<                                                              \
-      FUSEDOPS_SM80_CONFIG(ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N),            \
-      fusedops::SigmoidResidual, &FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES)>(         \
-      #PREFIX "_" #M "x" #N "x" #K "_s" #STAGES,                                         \
-      FUSEDOPS_STRING(FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES))),
+#define FUSEDOPS_SM80_INSTANCE(PREFIX, ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N)           \
+  fusedops::sm80::instance<FUSEDOPS_SM80_CONFIG(ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N), \
+                           fusedops::SigmoidResidual,                                              \
+                           &FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES, WARPS_M, WARPS_N)>(       \
+      #PREFIX "_" #M "x" #N "x" #K "_s" #STAGES "_w" #WARPS_M "x" #WARPS_N,                        \
+      FUSEDOPS_STRING(FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES, WARPS_M, WARPS_N))),
 
 #define FUSEDOPS_STRING(TEXT) FUSEDOPS_STRING_OF(TEXT)
 #define FUSEDOPS_STRING_OF(TEXT) #TEXT
@@ -145,16 +145,18 @@ Instance instance(const char* label, const char* entry_symbol) {
 #define FUSEDOPS_SM80_TILES(APPLY, ...)     \
   APPLY(__VA_ARGS__, 128, 256, 32, 4, 2, 4) \
   APPLY(__VA_ARGS__, 256, 128, 32, 4, 4, 2) \
-  APPLY(__VA_ARGS__, 128, 128, 32, 3, 2, 2) \
+  APPLY(__VA_ARGS__, 128, 128, 64, 3, 2, 2) \
   APPLY(__VA_ARGS__, 128, 128, 64, 3, 2, 4) \
+  APPLY(__VA_ARGS__, 128, 128, 32, 3, 2, 2) \
   APPLY(__VA_ARGS__, 128, 64, 64, 3, 2, 2)  \
   APPLY(__VA_ARGS__, 64, 128, 64, 3, 2, 2)  \
-  APPLY(__VA_ARGS__, 64, 64, 64, 4, 2, 2)   \
-  APPLY(__VA_ARGS__, 32, 64, 64, 4, 2, 2)   \
-  APPLY(__VA_ARGS__, 16, 64, 128, 4, 1, 4)
+  APPLY(__VA_ARGS__, 64, 64, 64, 3, 2, 2)   \
+  APPLY(__VA_ARGS__, 64, 64, 64, 6, 2, 2)   \
+  APPLY(__VA_ARGS__, 32, 64, 64, 6, 1, 4)
 
-// Two sums a result take more registers: a warp's tile is half as large.
+// Two sums a result take more registers: a warp's tile is at most 64 x 32.
 #define FUSEDOPS_SM80_FP16_ACCUMULATION_TILES(APPLY, ...) \
   APPLY(__VA_ARGS__, 128, 128, 64, 3, 2, 4)               \
-  APPLY(__VA_ARGS__, 128, 128, 32, 3, 2, 4)               \
-  APPLY(__VA_ARGS__, 64, 64, 64, 4, 2, 2)
+  APPLY(__VA_ARGS__, 128, 64, 64, 3, 2, 2)                \
+  APPLY(__VA_ARGS__, 64, 64, 64, 3, 2, 2)                 \
+  APPLY(__VA_ARGS__, 64, 64, 64, 6, 2, 2)

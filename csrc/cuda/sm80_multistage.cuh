@@ -92,9 +92,8 @@ struct Fragments {
 #pragma unroll
       for (int along = 0; along < kAtomsN; ++along) {
         const int j = i % 2 ? kAtomsN - 1 - along : along;
-        const uint32_t(&pair)[4] = weight[j / 2];
-        sums.multiply(i, j, x[i], pair[j % 2 * 2], pair[j % 2 * 2 + 1],
-                      typename Config::Element{});
+        const uint32_t (&pair)[4] = weight[j / 2];
+        sums.multiply(i, j, x[i], pair[j % 2 * 2], pair[j % 2 * 2 + 1], typename Config::Element{});
       }
     }
   }
@@ -151,11 +150,12 @@ __device__ __forceinline__ void store_results(const Params<Epilogue>& params, co
 }
 
 // cp.async brings whole vectors. What a row holds beyond its last whole one is copied here, element
-// by element, once the row's last tile has arrived with zeros there.
+// by element, to where its last tile has arrived with zeros.
 template <class Config, class Epilogue>
 __device__ __forceinline__ void complete_rows(const Params<Epilogue>& params, unsigned char* stage,
-                                           int64_t first_m, int64_t first_n) {
+                                              int64_t first_m, int64_t first_n) {
   using Element = typename Config::Element;
+  __syncthreads();  // the zeros have been read as the next tile's fragments, to no end
   const int elements = int(params.k % kVectorElements);
   const int64_t k = params.k - elements;
   const int vector = int(k % Config::kTileK) / kVectorElements;
@@ -199,8 +199,8 @@ __device__ __forceinline__ void multistage(const Params<Epilogue>& params) {
   OperandLoader<Config, Config::kTileM> x(x_stages, params.x, params.x_stride, first_m, params.m);
   OperandLoader<Config, Config::kTileN> weight(weight_stages, params.weight, params.weight_stride,
                                                first_n, params.n);
-  // What is left along K at this thread's column of vectors. Copies go on past the end, of zeros, so
-  // that their groups can be counted.
+  // What is left along K at this thread's column of vectors. Copies go on past the end, of zeros,
+  // so that their groups can be counted.
   int64_t elements_left = params.k - thread % Config::kVectors * kVectorElements;
   auto load_next_tile = [&](uint32_t stage) {
     const int bytes = elements_left >= kVectorElements ? kVectorBytes : 0;
@@ -219,28 +219,26 @@ __device__ __forceinline__ void multistage(const Params<Epilogue>& params) {
 
   // ldmatrix takes its four matrices' rows from lanes 0-7, 8-15, 16-23 and 24-31: for x the two
   // halves of 16 rows, then of 16 columns; for weight first the columns, then the rows.
-  const uint32_t lane_x =
-      x_stages + swizzled<Config::kVectors>(warp_m + lane % 16, lane / 16);
+  const uint32_t lane_x = x_stages + swizzled<Config::kVectors>(warp_m + lane % 16, lane / 16);
   const uint32_t lane_weight =
-      weight_stages +
-      swizzled<Config::kVectors>(warp_n + lane / 16 * 8 + lane % 8, lane / 8 % 2);
+      weight_stages + swizzled<Config::kVectors>(warp_n + lane / 16 * 8 + lane % 8, lane / 8 % 2);
 
   typename Config::Sums::template Warp<kAtomsM, kAtomsN> sums;
   Fragments<Config> fragments[2];
   uint32_t read_stage = 0, write_stage = kLastStage;
-  const int k_tiles = int((params.k + Config::kTileK - 1) / Config::kTileK);
-  const int ragged_tile = params.k % kVectorElements ? k_tiles - 1 : -1;
-  auto wait_for_tile = [&](int t) {
-    wait_copies<kStages - 2>();
-    __syncthreads();
-    if (t == ragged_tile) complete_rows<Config>(params, shared + read_stage, first_m, first_n);
+  auto load_fragments = [&](int step) {
+    fragments[step % 2].load(lane_x + read_stage, lane_weight + read_stage, step);
   };
-  wait_for_tile(0);
-  fragments[0].load(lane_x, lane_weight, 0);
-
+  const int k_tiles = int((params.k + Config::kTileK - 1) / Config::kTileK);
+  const bool ragged = params.k % kVectorElements != 0;
+  const int whole_tiles = ragged ? k_tiles - 1 : k_tiles;
   int until_promotion = kPromotionTiles;
+  wait_copies<kStages - 2>();
+  __syncthreads();
+  load_fragments(0);
+
 #pragma unroll 1
-  for (int t = 0; t < k_tiles; ++t) {
+  for (int t = 0; t < whole_tiles; ++t) {
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       const int next = (step + 1) % kSteps;
@@ -248,9 +246,10 @@ __device__ __forceinline__ void multistage(const Params<Epilogue>& params) {
         // Every fragment of this stage is in registers; the next stage must have arrived. Past the
         // barrier this stage belongs to the loader.
         read_stage = read_stage == kLastStage ? 0 : read_stage + kStageBytes;
-        wait_for_tile(t + 1);
+        wait_copies<kStages - 2>();
+        __syncthreads();
       }
-      fragments[next % 2].load(lane_x + read_stage, lane_weight + read_stage, next);
+      load_fragments(next);
       if (step == 0) {
         load_next_tile(write_stage);
         write_stage = write_stage == kLastStage ? 0 : write_stage + kStageBytes;
@@ -260,6 +259,14 @@ __device__ __forceinline__ void multistage(const Params<Epilogue>& params) {
     if (kPromotionTiles > 0 && --until_promotion == 0) {
       sums.promote();
       until_promotion = kPromotionTiles;
+    }
+  }
+  if (ragged) {
+    complete_rows<Config>(params, shared + read_stage, first_m, first_n);
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      load_fragments(step);
+      fragments[step % 2].multiply_into(sums);
     }
   }
   sums.promote();

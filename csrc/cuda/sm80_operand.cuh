@@ -38,8 +38,8 @@ class OperandLoader {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int64_t source_row = min(first_row + row + i * kRowStep, rows - 1);
-      sources_[i] = static_cast<const Element*>(operand) + source_row * stride +
-                    vector * kVectorElements;
+      sources_[i] =
+          static_cast<const Element*>(operand) + source_row * stride + vector * kVectorElements;
     }
   }
 

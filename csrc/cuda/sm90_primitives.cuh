@@ -194,6 +194,12 @@ __device__ __forceinline__ void send_to_block(uint32_t address, float4 value, ui
       : "memory");
 }
 
+__device__ __forceinline__ float load_cluster_shared(uint32_t address) {
+  float value;
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
+  return value;
+}
+
 // Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8, or
 // where they are transposed on the way, of its column.
 __device__ __forceinline__ void store_matrices(void* row, const uint32_t (&matrices)[4]) {

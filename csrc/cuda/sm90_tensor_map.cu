@@ -23,6 +23,12 @@ cudaError_t bind_context() {
   return error == cudaSuccess ? cudaSetDevice(device) : error;
 }
 
+CUtensorMapDataType type_of(DType dtype) {
+  if (dtype == DType::bfloat16) return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  if (dtype == DType::float32) return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+  return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+}
+
 bool encode(const MatrixView& view, CUtensorMap& map) {
   static const PFN_cuTensorMapEncodeTiled_v12000 encode = find_encoder();
   if (encode == nullptr) return false;
@@ -37,8 +43,7 @@ bool encode(const MatrixView& view, CUtensorMap& map) {
   const CUtensorMapSwizzle swizzle = box_row_bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
                                      : box_row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
                                                            : CU_TENSOR_MAP_SWIZZLE_32B;
-  const CUtensorMapDataType type = view.dtype == DType::bfloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                                                 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  const CUtensorMapDataType type = type_of(view.dtype);
   const auto encode_now = [&] {
     return encode(&map, type, 2, const_cast<void*>(view.data), extents, row_bytes, box,
                   element_steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,

@@ -60,16 +60,26 @@ class Suite:
             yield self.row(shape, partial(_announced, announce, step))
 
     def row(self, shape: Shape, announce: Announce) -> Row:
+        try:
+            return self._measured(shape, announce)
+        except torch.cuda.OutOfMemoryError as error:
+            first_line = str(error).splitlines()[0]
+        torch.cuda.empty_cache()
+        return Row(shape, self._floor(shape), "", {}, failures={"the shape": first_line})
+
+    def _floor(self, shape: Shape) -> float | None:
+        return self.peaks.floor(shape, self.dtype, self.precision) if self.peaks else None
+
+    def _measured(self, shape: Shape, announce: Announce) -> Row:
         torch.compiler.reset()  # else the ninth shape is one recompilation too many
         data = operands(shape, self.dtype, self.device)
         candidates = gather(data, self.peers, self.kernels, every_config=self.every_config)
         announce(f"timing {len(candidates.ops)} candidates")
         measure = replayed if self.graph else call_by_call
         times = measure(candidates, data, self.rounds, self.every_config)
-        floor = self.peaks.floor(shape, self.dtype, self.precision) if self.peaks else None
         return Row(
             shape,
-            floor,
+            self._floor(shape),
             candidates.chosen,
             times,
             candidates.error_over_bound,

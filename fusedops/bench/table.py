@@ -32,7 +32,7 @@ def add_to_table(path: Path, device: torch.device, report: Report) -> None:
     origin = f"{report.date}, {packages}: {report.command}"
     facts = device_facts(device)
     table = Table(facts["device_name"], facts["capability"], origin, (*kept, *measured))
-    path.write_text(_one_row_a_line(table))
+    path.write_text(one_row_a_line(table))
 
 
 def _kernel_and_config(name: str) -> tuple[str, str]:
@@ -45,7 +45,7 @@ def _key(row: Measurement, precision: str) -> tuple[object, ...]:
     return of_shape if precision == IEEE else (*of_shape, row.kernel, row.config)
 
 
-def _one_row_a_line(table: Table) -> str:
+def one_row_a_line(table: Table) -> str:
     document = table.document()
     rows = ",\n  ".join(json.dumps(row) for row in document.pop("measurements"))
     head = json.dumps(document, indent=1).removesuffix("\n}")

@@ -86,7 +86,9 @@ def main(args: argparse.Namespace) -> int:
         progress("")
         print(columns.row(row), flush=True)
         for name, why in row.failures.items():
-            print(f"  not timed: {name}: {why}")
+            print(f"  not timed: {name}: {why}", flush=True)
+        if args.json:  # a long run that is cut short keeps what it has
+            suite.report(rows, {}).write(args.json)
     host = {} if args.graph else suite.host()
     if host:
         print(f"\nhost microseconds per call, {shape_name(workload.HOST)}")

@@ -24,7 +24,7 @@ class Case:
     Offsets move an operand away from an aligned address, in elements. ``batch`` gives x its leading
     dimensions: 0 for (m, k), b for (b, m / b, k), -1 for (k,), which needs m = 1. ``data`` is drawn
     from ``seed``; ``specials`` such as "nan@x" are then put at places drawn from it as well.
-    ``reduced`` sets PyTorch's own switch for the dtype: TF32 for float32, sums in float16 for float16.
+    ``reduced`` sets PyTorch's own switch for the dtype: TF32 for float32, float16 sums for float16.
     """
 
     m: int

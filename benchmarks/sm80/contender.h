@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-// What benchmarks/sm80_contest.cu times against one another: y = z + scale * sigmoid(z) with
-// z = x @ weight.T + bias, the bias in x's dtype.
+// One thing to time: y = z + scale * sigmoid(z) with z = x @ weight.T + bias, bias in x's dtype.
 struct Operands {
   const void *x, *weight, *bias;
   void* out;
@@ -18,7 +17,11 @@ struct Operands {
 };
 
 struct Contender {
+  std::string family;  // "ours", "cutlass", "triton", "cublas"
   std::string name;
   int shared_memory;  // bytes a block
   std::function<cudaError_t(const Operands&)> launch;
 };
+
+std::vector<Contender> cutlass_bf16();
+std::vector<Contender> cutlass_fp16_accumulation();

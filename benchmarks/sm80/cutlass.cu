@@ -1,18 +1,14 @@
 // CUTLASS 2.x kernels for sm_80 with this operator as their epilogue: the peers of cuda.sm80_*.
 // The bias is the C operand with a row stride of zero, so that the epilogue is one functor and the
 // output is stored once.
-//
-// Compiled in parts, one -DPART=n each, because every kernel takes nvcc ten seconds.
 
 #include <cutlass/array.h>
 #include <cutlass/gemm/device/gemm_universal.h>
 #include <cutlass/layout/matrix.h>
 #include <cutlass/numeric_conversion.h>
 
-#include <memory>
-
+#include "contender.h"
 #include "cuda/epilogues.cuh"
-#include "sm80_contender.h"
 
 namespace {
 
@@ -58,12 +54,11 @@ Contender contender() {
       cutlass::layout::RowMajor, Accumulator, cutlass::arch::OpClassTensorOp, cutlass::arch::Sm80,
       GemmShape<M, N, K>, GemmShape<WarpM, WarpN, K>, GemmShape<16, 8, 16>, Output,
       cutlass::gemm::threadblock::GemmIdentityThreadblockSwizzle<8>, Stages>;
-  const std::string name = "cutlass_" + std::to_string(M) + "x" + std::to_string(N) + "x" +
-                           std::to_string(K) + "_s" + std::to_string(Stages) + "_w" +
-                           std::to_string(WarpM) + "x" + std::to_string(WarpN) +
-                           (sizeof(Accumulator) == 2 ? "_f16acc" : "");
+  const std::string name = std::to_string(M) + "x" + std::to_string(N) + "x" + std::to_string(K) +
+                           "_s" + std::to_string(Stages) + "_w" + std::to_string(WarpM) + "x" +
+                           std::to_string(WarpN);
   const int shared_memory = int(sizeof(typename Gemm::GemmKernel::SharedStorage));
-  return {name, shared_memory, [](const Operands& o) {
+  return {"cutlass", name, shared_memory, [](const Operands& o) {
             typename Gemm::Arguments arguments{cutlass::gemm::GemmUniversalMode::kGemm,
                                                {o.m, o.n, o.k},
                                                1,
@@ -91,30 +86,37 @@ Contender contender() {
 
 }  // namespace
 
-#define JOIN(A, B) A##B
-#define PART_NAME(N) JOIN(cutlass_part_, N)
 #define BF16 cutlass::bfloat16_t, float
 #define FP16 cutlass::half_t, cutlass::half_t
 
-std::vector<Contender> PART_NAME(PART)() {
-#if PART == 0
-  return {contender<BF16, 128, 128, 32, 64, 64, 3>(), contender<BF16, 128, 128, 32, 64, 64, 4>(),
-          contender<BF16, 128, 128, 32, 64, 64, 5>()};
-#elif PART == 1
-  return {contender<BF16, 128, 256, 32, 64, 64, 3>(), contender<BF16, 128, 256, 32, 64, 64, 4>(),
-          contender<BF16, 256, 128, 32, 64, 64, 3>(), contender<BF16, 256, 128, 32, 64, 64, 4>()};
-#elif PART == 2
-  return {contender<BF16, 128, 128, 64, 64, 64, 3>(), contender<BF16, 128, 128, 64, 64, 32, 3>(),
-          contender<BF16, 128, 128, 64, 32, 64, 3>()};
-#elif PART == 3
-  return {contender<BF16, 128, 64, 64, 64, 32, 3>(), contender<BF16, 64, 128, 64, 32, 64, 3>(),
-          contender<BF16, 256, 64, 32, 64, 64, 4>(), contender<BF16, 64, 256, 32, 64, 64, 4>(),
-          contender<BF16, 64, 64, 64, 32, 32, 5>()};
-#elif PART == 4  // more shared memory than an sm_89 gives
-  return {contender<BF16, 128, 128, 64, 64, 64, 4>(), contender<BF16, 128, 256, 64, 64, 64, 3>(),
-          contender<BF16, 256, 128, 64, 64, 64, 3>()};
-#elif PART == 5
-  return {contender<FP16, 128, 128, 32, 64, 64, 4>(), contender<FP16, 128, 256, 32, 64, 64, 3>(),
-          contender<FP16, 256, 128, 32, 64, 64, 3>(), contender<FP16, 128, 128, 64, 64, 64, 3>()};
-#endif
+std::vector<Contender> cutlass_bf16() {
+  return {
+      contender<BF16, 128, 128, 32, 64, 64, 3>(),
+      contender<BF16, 128, 128, 32, 64, 64, 4>(),
+      contender<BF16, 128, 128, 32, 64, 64, 5>(),
+      contender<BF16, 128, 256, 32, 64, 64, 3>(),
+      contender<BF16, 128, 256, 32, 64, 64, 4>(),
+      contender<BF16, 256, 128, 32, 64, 64, 3>(),
+      contender<BF16, 256, 128, 32, 64, 64, 4>(),
+      contender<BF16, 128, 128, 64, 64, 64, 3>(),
+      contender<BF16, 128, 128, 64, 64, 32, 3>(),
+      contender<BF16, 128, 128, 64, 32, 64, 3>(),
+      contender<BF16, 128, 64, 64, 64, 32, 3>(),
+      contender<BF16, 64, 128, 64, 32, 64, 3>(),
+      contender<BF16, 256, 64, 32, 64, 64, 4>(),
+      contender<BF16, 64, 256, 32, 64, 64, 4>(),
+      contender<BF16, 64, 64, 64, 32, 32, 5>(),
+      // More shared memory than an sm_89 has.
+      contender<BF16, 128, 128, 64, 64, 64, 4>(),
+      contender<BF16, 128, 256, 64, 64, 64, 3>(),
+      contender<BF16, 256, 128, 64, 64, 64, 3>(),
+  };
+}
+
+std::vector<Contender> cutlass_fp16_accumulation() {
+  return {
+      contender<FP16, 128, 128, 32, 64, 64, 4>(), contender<FP16, 128, 256, 32, 64, 64, 3>(),
+      contender<FP16, 256, 128, 32, 64, 64, 3>(), contender<FP16, 128, 128, 64, 64, 64, 3>(),
+      contender<FP16, 128, 64, 64, 64, 32, 3>(),  contender<FP16, 64, 64, 64, 32, 32, 5>(),
+  };
 }

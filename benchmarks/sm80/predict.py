@@ -1,0 +1,194 @@
+"""Predict what an RTX 4090 takes from what an H200 took. Nobody has measured it.
+
+python benchmarks/sm80/predict.py
+
+It reads the committed results (h200_sm80.json, and the skinny kernels' rows of the H200's table),
+asks this build what sm_89 and sm_90 can hold of each kernel, and writes the RTX 4090's table and
+benchmarks/results/rtx4090_predicted.json.
+
+A kernel's time is taken as its launch, the busier of tensor cores and memory, and cycles lost to
+everything else. The 4090's floor is recomputed from its peaks, with its own number of turns; the
+lost cycles of a turn are the H200's, more where fewer blocks are resident to hide them. That errs
+on the slow side: an Ada multiprocessor multiplies a fifth as fast, so loads that are the bottleneck
+of an H200 hide there. The clock is the boost clock that the peaks are stated for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fusedops import native
+from fusedops.bench.peaks import FP16_ACCUMULATION, PEAKS
+from fusedops.bench.table import one_row_a_line
+from fusedops.registry import H200, RTX_4090, Measurement, Table
+from fusedops.registry.problem import Card
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+TABLES = ROOT / "registry" / "tables"
+LAUNCH = 4.0
+"""Microseconds that an empty kernel takes between two events."""
+NEAR = 1.25
+"""The table keeps configurations up to so many times slower than the best."""
+ELEMENT = 2
+"""Bytes of an operand's element."""
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Processor:
+    """A card at its boost clock; products are those of one multiprocessor's cycle, by its sums."""
+
+    card: Card
+    clock: float
+    products: Mapping[str, float]
+
+    @property
+    def bandwidth(self) -> float:
+        return PEAKS[self.card.name].bytes_per_second
+
+    @classmethod
+    def with_rates(cls, card: Card, clock: float, flops: Mapping[str, float]) -> Processor:
+        per_cycle = {sums: rate / 2 / card.multiprocessors / clock for sums, rate in flops.items()}
+        return cls(card, clock, per_cycle)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kernel on a shape: its tile, and how many blocks each architecture keeps resident."""
+
+    shape: Shape
+    sums: str
+    tile: Shape
+    resident: Mapping[tuple[int, int], int]
+
+    def turns(self, processor: Processor) -> int:
+        """Tiles of the busiest multiprocessor."""
+        m, n, _ = self.shape
+        tiles = -(-m // self.tile[0]) * -(-n // self.tile[1])
+        return -(-tiles // processor.card.multiprocessors)
+
+    def floor(self, processor: Processor) -> float:
+        """Microseconds of the tensor cores or of memory, whichever is longer."""
+        m, n, k = self.shape
+        tile_m, tile_n, tile_k = self.tile
+        depth = -(-k // tile_k) * tile_k
+        cycles = self.turns(processor) * tile_m * tile_n * depth / processor.products[self.sums]
+        traffic = (m * k + n * k + m * n) * ELEMENT / processor.bandwidth
+        return 1e6 * max(cycles / processor.clock, traffic)
+
+    def at_once(self, processor: Processor) -> int:
+        return max(1, min(self.turns(processor), self.resident[processor.card.capability]))
+
+
+def carry_over(work: Work, microseconds: float, source: Processor, target: Processor) -> float:
+    """The target's time, from the source's."""
+    lost = max(0.0, microseconds - LAUNCH - work.floor(source)) / work.turns(source)
+    crowding = max(1.0, work.at_once(source) / work.at_once(target))
+    slower = crowding * source.clock / target.clock
+    return LAUNCH + work.floor(target) + lost * slower * work.turns(target)
+
+
+def instances() -> Mapping[tuple[str, str], Any]:
+    """The compiled instances that both cards run, by kernel and label."""
+    catalogue = native.catalogue()
+    if catalogue is None:
+        raise SystemExit(f"the catalogue is not built: {native.why_no_cuda()}")
+    return {(each.kernel, each.label): each for each in catalogue.instances()}
+
+
+def work(shape: Shape, instance: Any, sums: str) -> Work | None:
+    """None for an instance that was not built for both architectures."""
+    resident = {
+        (int(each["arch"][3]), int(each["arch"][4])): each["occupancy_blocks"]
+        for each in instance.resources
+    }
+    if not resident.keys() >= {H200.capability, RTX_4090.capability}:
+        return None
+    return Work(shape, sums, instance.tile, resident)
+
+
+def predictions(contest: Mapping[str, Any], h200: Table) -> Iterator[tuple[Work, Measurement]]:
+    """Each kernel that was timed on the H200 and runs on the 4090."""
+    rates = {
+        "float32": 1e12 * contest["rates"]["float32 sums"],
+        "float16": 1e12 * contest["rates"]["float16 sums"],
+    }
+    source = Processor.with_rates(H200, 1.98e9, rates)
+    peaks = PEAKS[RTX_4090.name].flops
+    flops = {"float32": peaks["bfloat16"], "float16": peaks[FP16_ACCUMULATION]}
+    target = Processor.with_rates(RTX_4090, 2.52e9, flops)
+    compiled = instances()
+    kernels = {"float32": "cuda.sm80_multistage", "float16": "cuda.sm80_fp16_accumulation"}
+    timed = {
+        (kernels[row["sums"]], row["name"], (row["m"], row["n"], row["k"])): row
+        for row in contest["times"]
+        if row["family"] == "ours"
+    }
+    for (kernel, label, shape), row in timed.items():
+        instance = compiled.get((kernel, label))
+        each = work(shape, instance, row["sums"]) if instance is not None else None
+        if each is not None:
+            time = carry_over(each, row["microseconds"], source, target)
+            for dtype in ("bfloat16", "float16") if row["sums"] == "float32" else ("float16",):
+                name = label.replace("bf16", "fp16") if dtype == "float16" else label
+                yield each, Measurement(*shape, dtype, kernel, name, round(time, 2))
+    for row in h200.measurements:
+        instance = compiled.get((row.kernel, row.config))
+        each = None
+        if row.kernel == "cuda.skinny" and instance is not None:
+            each = work(row.shape, instance, "float32")
+        if each is not None:
+            time = carry_over(each, row.microseconds, source, target)
+            yield each, Measurement(*row.shape, row.dtype, row.kernel, row.config, round(time, 2))
+
+
+def summary(work: Work, best: Measurement) -> dict[str, Any]:
+    m, n, k = best.shape
+    precision = "ieee" if work.sums == "float32" else FP16_ACCUMULATION
+    floor = PEAKS[RTX_4090.name].floor(best.shape, torch.float16, precision)
+    return {
+        **{"m": m, "n": n, "k": k, "sums": work.sums, "kernel": best.kernel},
+        **{"config": best.config, "microseconds": best.microseconds, "floor": round(floor, 2)},
+        "tflops": round(2e-6 * m * n * k / best.microseconds, 1),
+    }
+
+
+def main() -> None:
+    contest = json.loads((RESULTS / "h200_sm80.json").read_text())
+    h200 = Table.parse(json.loads((TABLES / "nvidia_h200.json").read_text()))
+    all_of: dict[tuple[Shape, str, str], list[tuple[Work, Measurement]]] = {}
+    for each, row in predictions(contest, h200):
+        all_of.setdefault((row.shape, row.dtype, each.sums), []).append((each, row))
+    origin = (
+        "computed, not measured: benchmarks/sm80/predict.py from benchmarks/results/h200_sm80.json "
+        f"({contest['device']}, {contest['date']}, {contest['versions']})"
+    )
+    rows, best = [], []
+    for (_, dtype, sums), group in sorted(all_of.items()):
+        group.sort(key=lambda pair: pair[1].microseconds)
+        limit = NEAR * group[0][1].microseconds
+        rows += [row for _, row in group if row.microseconds <= limit]
+        if dtype == ("bfloat16" if sums == "float32" else "float16"):
+            best.append(summary(*group[0]))
+    table = Table(RTX_4090.name, RTX_4090.capability, origin, tuple(rows))
+    (TABLES / "nvidia_geforce_rtx_4090.json").write_text(one_row_a_line(table))
+    lines = ",\n  ".join(map(json.dumps, best))
+    head = json.dumps({"device": RTX_4090.name, "origin": origin}, indent=1).removesuffix("\n}")
+    text = f'{head},\n "predictions": [\n  {lines}\n ]\n}}\n'
+    (RESULTS / "rtx4090_predicted.json").write_text(text)
+    shapes = len({row.shape for row in rows})
+    share = math.fsum(row["floor"] / row["microseconds"] for row in best) / len(best)
+    print(f"{len(rows)} rows for {shapes} shapes; on average {share:.0%} of the floor")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "cuda/epilogues.cuh"
+#include "cuda/instance.h"
+#include "cuda/shared_memory.h"
+#include "cuda/sm90_predicate.h"
+#include "cuda/sm90_skinny.cuh"
+#include "cuda/sm90_tensor_map.h"
+
+namespace fusedops::sm90 {
+
+template <class Config, class Epilogue>
+using SkinnyKernel = void (*)(CUtensorMap x_map, CUtensorMap weight_map,
+                              SkinnyParams<typename Config::Element, Epilogue> params);
+
+struct StripPlan {
+  int strips;
+  int widest;  // columns
+};
+
+// As many strips as fill every multiprocessor evenly, once or several times over. Strips are whole
+// pairs of columns.
+template <class Config>
+StripPlan plan_strips(int64_t n, int multiprocessors) {
+  const int64_t wave = std::max(1, multiprocessors / Config::kSplit);
+  const int64_t pairs = (n + 1) / 2, widest = Config::kColumns / 2;
+  const int64_t waves = (pairs + wave * widest - 1) / (wave * widest);
+  const int64_t strips = std::min(pairs, waves * wave);
+  return {static_cast<int>(strips), static_cast<int>((pairs + strips - 1) / strips) * 2};
+}
+
+template <class Config, class Epilogue, SkinnyKernel<Config, Epilogue> kKernel>
+cudaError_t launch_skinny(const GemmArgs& args) {
+  using Element = typename Config::Element;
+  constexpr int kSharedMemory = sizeof(SkinnyStorage<Config>);
+  constexpr DType kType = std::is_same_v<Element, __half> ? DType::float16 : DType::bfloat16;
+  static_assert(2 * (kSharedMemory + 1024) <= 228 * 1024, "two blocks share a multiprocessor");
+  static std::atomic<uint64_t> prepared{0};
+  if (const cudaError_t error =
+          allow_shared_memory(prepared, reinterpret_cast<const void*>(kKernel), kSharedMemory);
+      error != cudaSuccess) {
+    return error;
+  }
+
+  const Problem& problem = args.problem;
+  const StripPlan plan = plan_strips<Config>(problem.n, args.multiprocessors);
+  constexpr int kAtomRows = kSwizzleAtomBytes / kSwizzleBytes;
+  const int weight_rows = (plan.widest + kAtomRows - 1) / kAtomRows * kAtomRows;
+  // A matrix of one row has no stride to follow, but the tensor map wants a legal one.
+  const int64_t dense = (problem.k + 7) / 8 * 8;
+  CUtensorMap x_map{}, weight_map{};
+  if (!encode_tensor_map(
+          {args.x, kType, problem.m, problem.k, problem.m == 1 ? dense : problem.x_stride_m,
+           Config::kRows, Config::kTileK},
+          x_map) ||
+      !encode_tensor_map({args.weight, kType, problem.n, problem.k,
+                          problem.n == 1 ? dense : problem.w_stride_n, weight_rows, Config::kTileK},
+                         weight_map)) {
+    return cudaErrorInvalidValue;
+  }
+  const SkinnyParams<Element, Epilogue> params{
+      {args.bias, bias_kind(args.bias, problem)},
+      static_cast<Element*>(args.out),
+      static_cast<int>(problem.m),
+      static_cast<int>(problem.n),
+      static_cast<int>((problem.k + Config::kTileK - 1) / Config::kTileK),
+      plan.strips,
+      weight_rows,
+      problem.n % 2 == 0 && reinterpret_cast<uintptr_t>(args.out) % 4 == 0,
+      Epilogue{static_cast<float>(args.scale)}};
+
+  cudaLaunchAttribute attributes[2] = {overlap_with_predecessor()};
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {Config::kSplit, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = plan.strips * Config::kSplit;
+  config.blockDim = Config::kThreads;
+  config.dynamicSmemBytes = kSharedMemory;
+  config.stream = args.stream;
+  config.attrs = attributes;
+  config.numAttrs = Config::kSplit > 1 ? 2 : 1;
+  return cudaLaunchKernelEx(&config, kKernel, x_map, weight_map, params);
+}
+
+template <class Config>
+std::vector<std::string> why_not_skinny(const Instance& instance, const Problem& problem) {
+  std::vector<std::string> reasons =
+      reasons_against(instance, Config::kRows, Config::kColumns, /*split_k=*/1, problem);
+  if (problem.m > Config::kRows) {
+    reasons.push_back("it is for at most " + std::to_string(Config::kRows) + " rows of x, not " +
+                      std::to_string(problem.m));
+  }
+  return reasons;
+}
+
+// The order depends on where a strip begins, so the strips' width is part of the name.
+template <class Config>
+constexpr const char* skinny_summation() {
+  if (Config::kGroups == 1) {
+    return Config::kSplit == 1   ? "wgmma_k16_strips64"
+           : Config::kSplit == 2 ? "wgmma_k16_strips64_split2"
+                                 : "wgmma_k16_strips64_split4";
+  }
+  return Config::kSplit == 1   ? "wgmma_k16_strips128"
+         : Config::kSplit == 2 ? "wgmma_k16_strips128_split2"
+                               : "wgmma_k16_strips128_split4";
+}
+
+template <class Config, class Epilogue, SkinnyKernel<Config, Epilogue> kKernel>
+Instance skinny_instance(const char* label, const char* entry_symbol) {
+  return {"cuda.sm90_skinny",
+          label,
+          std::is_same_v<typename Config::Element, __half> ? DType::float16 : DType::bfloat16,
+          kCapability,
+          kCapability,
+          Config::kRows,
+          Config::kColumns,
+          Config::kTileK,
+          Config::kStages,
+          Config::kThreads,
+          static_cast<int>(sizeof(SkinnyStorage<Config>)),
+          kTensorCoreChain,
+          skinny_summation<Config>(),
+          &why_not_skinny<Config>,
+          &launch_skinny<Config, Epilogue, kKernel>,
+          reinterpret_cast<const void*>(kKernel),
+          entry_symbol};
+}
+
+}  // namespace fusedops::sm90
+
+// One kernel a configuration, under a C name: profilers show it and ptxas reports under it.
+#define FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS, COLUMNS, SPLIT, STAGES) \
+  gemm_sig_res_sm90_skinny_##PREFIX##_##ROWS##x##COLUMNS##x64_s##STAGES##_c##SPLIT
+
+#define FUSEDOPS_SM90_SKINNY_CONFIG(ELEMENT, ROWS, COLUMNS, SPLIT, STAGES) \
+  ::fusedops::sm90::SkinnyConfig<ELEMENT, ROWS, COLUMNS / 64, SPLIT, STAGES>
+
+#define FUSEDOPS_SM90_SKINNY_KERNEL(PREFIX, ELEMENT, ROWS, COLUMNS, SPLIT, STAGES)                 \
+  extern "C" __global__ void __launch_bounds__(FUSEDOPS_SM90_SKINNY_CONFIG(                        \
+      ELEMENT, ROWS, COLUMNS, SPLIT, STAGES)::kThreads) FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS,   \
+                                                                                   COLUMNS, SPLIT, \
+                                                                                   STAGES)(        \
+      const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap weight_map,   \
+      const __grid_constant__::fusedops::sm90::SkinnyParams<ELEMENT, ::fusedops::SigmoidResidual>  \
+          params) {                                                                                \
+    ::fusedops::sm90::skinny_gemm<FUSEDOPS_SM90_SKINNY_CONFIG(ELEMENT, ROWS, COLUMNS, SPLIT,       \
+                                                              STAGES)>(x_map, weight_map, params); \
+  }
+
+#define FUSEDOPS_SM90_SKINNY_INSTANCE(PREFIX, ELEMENT, ROWS, COLUMNS, SPLIT, STAGES) \
+  ::fusedops::sm90::skinny_instance<                                                 \
+      FUSEDOPS_SM90_SKINNY_CONFIG(ELEMENT, ROWS, COLUMNS, SPLIT, STAGES),            \
+      ::fusedops::SigmoidResidual,                                                   \
+      &FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS, COLUMNS, SPLIT, STAGES)>(            \
+      #PREFIX "_" #ROWS "x" #COLUMNS "x64_s" #STAGES "_c" #SPLIT,                    \
+      FUSEDOPS_SM90_SKINNY_STRING(                                                   \
+          FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS, COLUMNS, SPLIT, STAGES))),
+
+#define FUSEDOPS_SM90_SKINNY_STRING(TEXT) FUSEDOPS_SM90_SKINNY_STRING_OF(TEXT)
+#define FUSEDOPS_SM90_SKINNY_STRING_OF(TEXT) #TEXT
+
+// APPLY(..., rows of x, widest strip, blocks that split K, stages)
+#define FUSEDOPS_SM90_SKINNY_CONFIGS(APPLY, ...) \
+  APPLY(__VA_ARGS__, 8, 64, 1, 12)               \
+  APPLY(__VA_ARGS__, 8, 64, 2, 12)               \
+  APPLY(__VA_ARGS__, 8, 64, 4, 12)               \
+  APPLY(__VA_ARGS__, 8, 128, 1, 6)               \
+  APPLY(__VA_ARGS__, 16, 64, 1, 10)              \
+  APPLY(__VA_ARGS__, 16, 64, 2, 10)              \
+  APPLY(__VA_ARGS__, 16, 64, 4, 10)              \
+  APPLY(__VA_ARGS__, 16, 128, 1, 6)              \
+  APPLY(__VA_ARGS__, 32, 64, 2, 9)               \
+  APPLY(__VA_ARGS__, 32, 128, 1, 5)              \
+  APPLY(__VA_ARGS__, 64, 64, 2, 6)               \
+  APPLY(__VA_ARGS__, 64, 128, 1, 4)              \
+  APPLY(__VA_ARGS__, 64, 128, 2, 4)
