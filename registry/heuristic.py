@@ -11,7 +11,10 @@ ON_CUDA = (
     "cuda.sm90_cooperative",
     "cuda.sm90_pingpong",
     "cuda.sm90_transposed",
+    "cuda.sm90_tf32",
     "cuda.sm90_fp32_split",
+    "triton.skinny",
+    "triton.pingpong",
     "triton.persistent_tma",
     "cuda.sm80_fp16_accumulation",
     "cuda.sm80_multistage",
@@ -19,7 +22,13 @@ ON_CUDA = (
     "triton.tiled",
     "torch.reference",
 )
-ON_CPU = ("cpu.blocked", "torch.reference", "triton.tiled", "triton.persistent_tma")
+ON_CPU = (
+    "cpu.blocked",
+    "torch.reference",
+    "triton.tiled",
+    "triton.persistent_tma",
+    "triton.skinny",
+)
 
 
 def preference(problem: Problem, kernels: Sequence[Kernel]) -> list[Kernel]:

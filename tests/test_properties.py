@@ -85,7 +85,9 @@ def test_triton_under_its_interpreter(seen):
     counts = {each["subject"]: each["examples"] for each in report["kernels"]}
     seen.update({f"{name} under the interpreter": count for name, count in counts.items()})
     assert set(counts) == {"triton", *(k.name for k in backends.kernels() if k.backend == "triton")}
-    assert min(counts.values()) >= 25
+    absent = {each["subject"] for each in report["kernels"] if each["absent"]}
+    assert absent == {"triton.pingpong"}, "the interpreter runs all but Gluon"
+    assert min(count for name, count in counts.items() if name not in absent) >= 25
 
 
 def gpu_names() -> list[str]:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,13 @@ import torch
 
 from fusedops.numerics import error_over_bound
 from fusedops.registry import H200, RTX_4090, Card, Problem
-from fusedops.triton_kernels import KERNELS, PERSISTENT_TMA, TILED
+from fusedops.triton_kernels import KERNELS, PERSISTENT_TMA, PINGPONG, SKINNY, TILED
 from fusedops.triton_kernels.config import (
     SHARED_MEMORY_PER_BLOCK,
-    Config,
+    PersistentConfig,
+    SkinnyConfig,
+    TiledConfig,
     load_bytes,
-    shared_memory,
-    why_invalid,
 )
 
 A100 = Card("NVIDIA A100", (8, 0), 108)
@@ -63,7 +64,8 @@ def test_package_refuses_another_name(tmp_path):
 
 
 def test_names():
-    assert [kernel.name for kernel in KERNELS] == ["triton.tiled", "triton.persistent_tma"]
+    names = ["triton.tiled", "triton.persistent_tma", "triton.pingpong", "triton.skinny"]
+    assert [kernel.name for kernel in KERNELS] == names
     assert {kernel.backend for kernel in KERNELS} == {"triton"}
 
 
@@ -111,7 +113,7 @@ def test_every_config_of_a_problem_is_valid_and_a_kernel_without_reasons_has_one
                 assert configs
                 assert len({str(config) for config in configs}) == len(configs)
                 for config in configs:
-                    assert not why_invalid(config, asked, tma=kernel is PERSISTENT_TMA)
+                    assert not config.why_invalid(asked)
 
 
 def test_preferred_tiles_fill_the_card():
@@ -134,7 +136,7 @@ def test_preferred_tiles_fill_the_card():
 def test_configs_on_a_4090_ask_for_no_more_than_it_has():
     for dtype in (HALF, FP32, FP64):
         for config in TILED.configs(problem(dtype=dtype)):
-            assert shared_memory(config, problem(dtype=dtype), tma=False) <= 101376
+            assert config.shared_memory(problem(dtype=dtype)) <= 101376
     assert SHARED_MEMORY_PER_BLOCK[8, 6] == SHARED_MEMORY_PER_BLOCK[8, 9] == 101376
     assert SHARED_MEMORY_PER_BLOCK[9, 0] == 232448
 
@@ -142,20 +144,23 @@ def test_configs_on_a_4090_ask_for_no_more_than_it_has():
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (Config(96, 64, 32, 4, 3), "block_m is 96"),
-        (Config(64, 64, 8, 4, 3), "block_k is 8"),
-        (Config(64, 512, 32, 8, 3), "block_n is 512"),
-        (Config(64, 64, 32, 3, 3), "num_warps is 3"),
-        (Config(64, 64, 32, 4, 0), "num_stages is 0"),
-        (Config(64, 64, 32, 4, 3, pieces=2), "pieces is 2"),
-        (Config(128, 256, 32, 4, 2), "256 registers"),
-        (Config(128, 128, 64, 8, 5), "131072 bytes of shared memory"),
+        (TiledConfig(96, 64, 32, 4, 3), "block_m is 96"),
+        (TiledConfig(64, 64, 8, 4, 3), "block_k is 8"),
+        (TiledConfig(64, 512, 32, 8, 3), "block_n is 512"),
+        (TiledConfig(64, 8, 32, 8, 3), "block_n is 8: it must be a power of two from 16"),
+        (SkinnyConfig(64, 4, 32, 8, 3), "block_n is 4: it must be a power of two from 8"),
+        (TiledConfig(64, 64, 32, 3, 3), "num_warps is 3"),
+        (TiledConfig(64, 64, 32, 4, 0), "num_stages is 0"),
+        (PersistentConfig(64, 64, 32, 4, 3, pieces=3), "pieces is 3"),
+        (TiledConfig(128, 256, 32, 4, 2), "256 registers"),
+        (SkinnyConfig(64, 128, 32, 4, 2), "256 registers"),
+        (TiledConfig(128, 128, 64, 8, 5), "131072 bytes of shared memory"),
     ],
 )
 def test_invalid_configs_say_why(config, says):
-    reasons = why_invalid(config, problem(), tma=False)
+    reasons = config.why_invalid(problem())
     assert any(says in reason for reason in reasons), reasons
-    assert not why_invalid(Config(128, 128, 64, 8, 4), problem(), tma=False)
+    assert not TiledConfig(128, 128, 64, 8, 4).why_invalid(problem())
 
 
 @pytest.mark.parametrize(
@@ -170,7 +175,8 @@ def test_invalid_configs_say_why(config, says):
         (TILED, problem(op="gemm_gelu"), "the operator is gemm_gelu"),
         (TILED, problem(card=None, interpreted=True), "unset TRITON_INTERPRET"),
         (PERSISTENT_TMA, problem(), "compute capability is 8.9"),
-        (PERSISTENT_TMA, problem(card=H200, dtype=FP32), "fp32_precision = 'tf32'"),
+        (PERSISTENT_TMA, problem(card=B200, dtype=FP32), "faster than that on compute capability"),
+        (PERSISTENT_TMA, problem(card=H200, dtype=FP32, k=252), "from K = 256 on"),
         (PERSISTENT_TMA, problem(card=H200, dtype=FP64), "the operands are float64"),
         (PERSISTENT_TMA, problem(card=H200, alignment=8), "a multiple of 8 bytes only"),
         (PERSISTENT_TMA, problem(card=H200, k=100), "x's rows are 200 bytes apart"),
@@ -179,6 +185,16 @@ def test_invalid_configs_say_why(config, says):
         (PERSISTENT_TMA, problem(card=H200, x_strides=(0, 1)), "x's rows are 0 elements apart"),
         (PERSISTENT_TMA, problem(card=H200, x_strides=(2**39, 1)), "TMA reaches below"),
         (PERSISTENT_TMA, problem(card=H200, m=2**31), "M is 2147483648"),
+        (PINGPONG, problem(card=B200), "wgmma is 9.0's alone"),
+        (PINGPONG, problem(card=H200, dtype=FP32), "the operands are float32"),
+        (PINGPONG, problem(card=H200, n=8191), "N is 8191"),
+        (PINGPONG, problem(card=H200, k=100), "x's rows are 200 bytes apart"),
+        (PINGPONG, problem(card=None, interpreted=True, dtype=HALF), "does not run Gluon"),
+        (SKINNY, problem(), "M is 1024"),
+        (SKINNY, problem(m=1, dtype=FP32), "the operands are float32"),
+        (SKINNY, problem(m=1, weight_strides=(1, 8192)), "weight's elements along K are 8192"),
+        (SKINNY, problem(m=1, k=2**31), "K is 2147483648"),
+        (SKINNY, problem(m=1, n=2**40), "a grid holds"),
     ],
 )
 def test_reasons(kernel, asked, says):
@@ -199,7 +215,11 @@ def test_reasons(kernel, asked, says):
         (PERSISTENT_TMA, problem(card=H200, m=2**20, n=2**20)),
         (PERSISTENT_TMA, problem(card=B200)),
         (PERSISTENT_TMA, problem(card=H200, dtype=FP32, fp32_precision="tf32")),
+        (PERSISTENT_TMA, problem(card=H200, dtype=FP32)),
         (PERSISTENT_TMA, problem(dtype=HALF, card=None, interpreted=True)),
+        (PINGPONG, problem(card=H200)),
+        (SKINNY, problem(m=1)),
+        (SKINNY, problem(m=16, n=3, k=7, alignment=2, card=H200)),
     ],
 )
 def test_no_reasons(kernel, asked):
@@ -228,7 +248,8 @@ class Compiled:
     stack: int
 
     def stores(self):
-        return len(re.findall(r"tt\.(?:descriptor_)?store\b", self.ttir))
+        one = r"tt\.(?:descriptor_)?store\b|async_tma_copy_local_to_global|async_tma_store\b"
+        return len(re.findall(one, self.ttir))
 
     def wide_copies(self):
         return re.search(r"cp\.async\.cg\.shared\.global[^;]*, 0x10", self.ptx) is not None
@@ -237,18 +258,14 @@ class Compiled:
 @cache
 def module_of(kernel):
     pytest.importorskip("triton", reason="compiling a Triton kernel needs Triton")
-    if kernel is TILED:
-        from fusedops.triton_kernels import tiled as module
-    else:
-        from fusedops.triton_kernels import persistent_tma as module
-    return module
+    return import_module(f"fusedops.{kernel.name.replace('triton.', 'triton_kernels.')}")
 
 
 @cache
 def compile_offline(kernel, asked, config):
     compiled = module_of(kernel).specialization(asked, config).compile(asked.capability)
     return Compiled(
-        compiled.asm["ttir"],
+        compiled.asm["ttgir" if kernel is PINGPONG else "ttir"],
         compiled.asm["ptx"],
         compiled.metadata.shared,
         stack_bytes(compiled.asm["cubin"]),
@@ -274,11 +291,11 @@ def stack_bytes(cubin: bytes) -> int:
 def check(kernel, asked, config):
     """The promises of every configuration: it fits, nothing spills, one store for each piece."""
     compiled = compile_offline(kernel, asked, config)
-    tma = kernel is PERSISTENT_TMA
     assert compiled.stack == 0, "registers spill"
-    assert compiled.shared <= shared_memory(config, asked, tma=tma)
+    assert compiled.shared <= config.shared_memory(asked)
     assert compiled.shared <= SHARED_MEMORY_PER_BLOCK[asked.capability]
-    assert compiled.stores() == config.pieces
+    consumers = 2 if kernel is PINGPONG else 1
+    assert compiled.stores() == consumers * getattr(config, "pieces", 1)
     assert not re.search(r"arith\.muli .*: tensor<\w+xi32>", compiled.ttir), "32-bit offsets"
     return compiled
 
@@ -312,6 +329,34 @@ def test_persistent_tma(kernel, asked, config):
     assert "cp.async.bulk.tensor.2d.shared" in compiled.ptx
     assert "cp.async.bulk.tensor.2d.global" in compiled.ptx
     assert "st.global" not in compiled.ptx
+
+
+@pytest.mark.parametrize(("kernel", "asked", "config"), numbered(PINGPONG, problem(card=H200)))
+def test_pingpong(kernel, asked, config):
+    compiled = check(kernel, asked, config)
+    assert re.search(rf"wgmma\.mma_async\S*\.m64n{config.block_n}k16\.", compiled.ptx)
+    assert re.search(r"setmaxnreg\.inc\S* \s*232", compiled.ptx), "consumers get more registers"
+    assert re.search(r"setmaxnreg\.dec\S* \s*40", compiled.ptx), "and the producer gives them"
+    assert "st.global" not in compiled.ptx
+
+
+@pytest.mark.parametrize(
+    ("kernel", "asked", "config"), numbered(PERSISTENT_TMA, problem(card=H200, dtype=FP32))
+)
+def test_three_tf32_products(kernel, asked, config):
+    compiled = check(kernel, asked, config)
+    steps = config.block_k // 8 * max(config.block_m // 16 // config.num_warps, 1)
+    assert len(re.findall(r"wgmma\.mma_async\S*\.f32\.tf32\.tf32", compiled.ptx)) == 3 * steps
+
+
+@pytest.mark.parametrize("card", [RTX_4090, H200], ids=str)
+@pytest.mark.parametrize("m", [1, 16, 32])
+def test_skinny(card, m):
+    for config in SKINNY.configs(problem(m=m, card=card)):
+        compiled = check(SKINNY, problem(m=m, card=card), config)
+        assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16" in compiled.ptx
+        assert compiled.wide_copies()
+        assert ("griddepcontrol.wait" in compiled.ptx) == (card is H200)
 
 
 @pytest.mark.parametrize("card", [RTX_4090, H200], ids=str)
@@ -351,12 +396,25 @@ def test_odd_columns_are_stored_through_pointers():
     assert re.search(r"arith\.muli .*: tensor<\w+xi64>", compiled.ttir), "64-bit offsets"
 
 
-def test_the_code_does_not_depend_on_m():
-    for kernel in KERNELS:
-        module = module_of(kernel)
-        one, other = (problem(m, 4096, 4096, card=H200) for m in (512, 513))
-        config = kernel.configs(one)[0]
-        assert module.specialization(one, config).key == module.specialization(other, config).key
+@pytest.mark.parametrize("dtype", [HALF, FP32], ids=str)
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_the_code_does_not_depend_on_m(kernel, dtype):
+    sizes = range(1, 17) if kernel is SKINNY else range(1, 4096, 7)
+    problems = [problem(m, 4096, 4096, card=H200, dtype=dtype) for m in sizes]
+    if kernel.why_not(problems[0]):
+        pytest.skip(kernel.why_not(problems[0])[0])
+    specialization = module_of(kernel).specialization
+    for config in kernel.configs(problems[0]):
+        assert len({specialization(each, config).key for each in problems}) == 1
+
+
+def test_a_transposed_x_compiles_twice_at_most():
+    problems = [
+        problem(m, 4096, 4096, card=H200, dtype=HALF, x_strides=(1, m)) for m in range(512, 600)
+    ]
+    config = TILED.configs(problems[0])[0]
+    specialization = module_of(TILED).specialization
+    assert len({specialization(each, config).key for each in problems}) == 2
 
 
 # --- results, under the interpreter -------------------------------------------------------------
@@ -386,6 +444,7 @@ class Case:
 
 
 TMA = "triton.persistent_tma"
+SKINNY_ = "triton.skinny"
 CASES = [
     *(Case(m, n, k) for m in (1, 17, 129) for n in (1, 17, 129) for k in (1, 17, 129)),
     *(Case(17, 129, 33, dtype) for dtype in (FP32, FP64)),
@@ -405,6 +464,13 @@ CASES = [
     *(Case(130, n, 64, bias=bias, kernel=TMA) for n in (1, 129) for bias in (None, FP32)),
     Case(24, 40, 32, HALF, special=True, kernel=TMA),
     Case(70, 136, 72, FP32, precision="tf32", kernel=TMA),
+    *(Case(m, 72, 260, FP32, config=config, kernel=TMA) for m in (1, 130) for config in (0, -1)),
+    Case(24, 40, 256, FP32, special=True, kernel=TMA),
+    *(Case(m, n, k, kernel=SKINNY_) for m in (1, 7, 16) for n in (1, 33) for k in (1, 33, 520)),
+    *(Case(m, 40, 64, config=-1, bias=bias, kernel=SKINNY_) for m, bias in ((3, None), (16, HALF))),
+    Case(9, 40, 96, x="sliced", weight="sliced", kernel=SKINNY_),
+    Case(9, 40, 96, x="expanded", kernel=SKINNY_),
+    Case(12, 40, 32, special=True, kernel=SKINNY_),
 ]
 
 

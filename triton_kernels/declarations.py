@@ -5,6 +5,11 @@ Nothing here imports Triton: a kernel's own file is imported when the kernel is 
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
 import torch
 
 from fusedops.numerics import (
@@ -16,7 +21,15 @@ from fusedops.numerics import (
 from fusedops.registry import Accumulation, Kernel, Launch, Problem, dtype_name
 
 from . import candidates
-from .config import MOST_REDUCTION, Config, uses_tf32, why_invalid
+from .config import (
+    MOST_REDUCTION,
+    Config,
+    modelled_time,
+    stores_by_tma,
+    tensor_cores,
+    uses_tf32,
+    uses_three_tf32,
+)
 
 BACKEND = "triton"
 OPERATOR = "gemm_sig_res"
@@ -26,6 +39,10 @@ TMA_ALIGNMENT = 16
 MOST_TMA_STRIDE = 2**40
 MOST_TMA_SIZE = 2**31 - 1 - 256
 """The largest size whose last block's coordinates still fit the 32 bits TMA counts in."""
+
+LEAST_K_OF_THREE_TF32 = 256
+"""Three truncated TF32 products of a float32 one miss it by at most 2^-19; from K = 256 on that is
+half of what the bound allows the sum, whatever the data. Below, IEEE arithmetic is as fast."""
 
 
 def accumulation(problem: Problem) -> Accumulation:
@@ -46,19 +63,51 @@ def tiled_why_not(problem: Problem) -> tuple[str, ...]:
             "K, or use torch.reference"
         )
     if not reasons and not candidates.tiled(problem):
-        reasons += why_invalid(candidates.HALF[0], problem, tma=False)
+        reasons += candidates.HALF[0].why_invalid(problem)
     return tuple(reasons)
 
 
 def persistent_tma_why_not(problem: Problem) -> tuple[str, ...]:
     reasons = [*_common(problem), *_card(problem, (9, 0), "TMA")]
-    if problem.dtype == torch.float32 and not uses_tf32(problem):
+    if problem.dtype not in (*HALF, torch.float32):
+        reasons.append(_dtypes(problem, "float16, bfloat16 and float32"))
+    elif uses_three_tf32(problem):
+        reasons += _three_tf32(problem)
+    reasons += _tma(problem)
+    if not reasons and not candidates.persistent_tma(problem):
+        reasons += candidates.all_persistent_tma(problem)[-1].why_invalid(problem)
+    return tuple(reasons)
+
+
+def pingpong_why_not(problem: Problem) -> tuple[str, ...]:
+    reasons = [*_common(problem), *_card(problem, (9, 0), "wgmma")]
+    if problem.interpreted:
         reasons.append(
-            "the operands are float32 at 'ieee' precision, and its products are taken by tensor "
-            "cores: set torch.backends.cuda.matmul.fp32_precision = 'tf32', or use triton.tiled"
+            "TRITON_INTERPRET is set, and Triton's interpreter does not run Gluon, which it is "
+            "written in: use triton.persistent_tma"
         )
-    elif problem.dtype not in (*HALF, torch.float32):
-        reasons.append(_dtypes(problem, "float16, bfloat16, and float32 where TF32 is allowed"))
+    elif problem.capability is not None and problem.capability[0] > 9:
+        major, minor = problem.capability
+        reasons.append(
+            f"the card's compute capability is {major}.{minor}, and wgmma is 9.0's alone: use "
+            "triton.persistent_tma"
+        )
+    if problem.dtype not in HALF:
+        reasons.append(_dtypes(problem, "float16 and bfloat16"))
+    reasons += _tma(problem)
+    if not stores_by_tma(problem):
+        reasons.append(
+            f"N is {problem.n}, and it stores by TMA rows of a multiple of {TMA_ALIGNMENT} bytes: "
+            "use triton.persistent_tma"
+        )
+    if not reasons and not candidates.pingpong(problem):
+        reasons += candidates.PINGPONG[-1].why_invalid(problem)
+    return tuple(reasons)
+
+
+def _tma(problem: Problem) -> list[str]:
+    """Reasons why TMA cannot read the operands."""
+    reasons = []
     if problem.alignment < TMA_ALIGNMENT:
         reasons.append(
             f"an operand's address is a multiple of {problem.alignment} bytes only, and TMA needs "
@@ -72,21 +121,47 @@ def persistent_tma_why_not(problem: Problem) -> tuple[str, ...]:
             )
     reasons += _layout("x", problem, problem.m, problem.x_strides)
     reasons += _layout("weight", problem, problem.n, problem.weight_strides)
-    if not reasons and not candidates.persistent_tma(problem):
-        reasons += why_invalid(candidates.all_persistent_tma(problem)[-1], problem, tma=True)
+    return reasons
+
+
+def skinny_why_not(problem: Problem) -> tuple[str, ...]:
+    reasons = [*_common(problem), *_card(problem, (8, 0), "cp.async and bfloat16")]
+    if problem.dtype not in HALF:
+        reasons.append(_dtypes(problem, "float16 and bfloat16"))
+    if problem.m > candidates.MOST_ROWS:
+        reasons.append(
+            f"M is {problem.m}, and it holds all rows of x, up to {candidates.MOST_ROWS}: use "
+            "triton.tiled"
+        )
+    if problem.k > MOST_REDUCTION:
+        reasons.append(
+            f"K is {problem.k}, and the kernel counts it in 32 bits, up to {MOST_REDUCTION}: split "
+            "K, or use torch.reference"
+        )
+    for name, strides in (("x", problem.x_strides), ("weight", problem.weight_strides)):
+        if strides[1] != 1 and problem.k > 1:
+            reasons.append(
+                f"{name}'s elements along K are {strides[1]} apart, and its warps divide rows that "
+                "are adjacent along K: use triton.tiled"
+            )
+    if not reasons and not candidates.skinny(problem):
+        reasons += candidates.SKINNY[0].why_invalid(problem)
     return tuple(reasons)
 
 
-def prepare_tiled(problem: Problem, config: Config) -> Launch:
-    from .tiled import launch
-
-    return launch(problem, config)
-
-
-def prepare_persistent_tma(problem: Problem, config: Config) -> Launch:
-    from .persistent_tma import launch
-
-    return launch(problem, config)
+def _three_tf32(problem: Problem) -> list[str]:
+    reasons = []
+    if problem.capability is not None and problem.capability[0] != 9:
+        reasons.append(
+            "the operands are float32 at 'ieee' precision, and three TF32 products are faster than "
+            "that on compute capability 9.0 alone: use triton.tiled"
+        )
+    if problem.k < LEAST_K_OF_THREE_TF32:
+        reasons.append(
+            f"K is {problem.k}, and the error of three TF32 products is within float32's from K = "
+            f"{LEAST_K_OF_THREE_TF32} on: use triton.tiled"
+        )
+    return reasons
 
 
 def _common(problem: Problem) -> list[str]:
@@ -159,14 +234,66 @@ def _layout(name: str, problem: Problem, rows: int, strides: tuple[int, int]) ->
     return reasons
 
 
-TILED = Kernel(
-    "triton.tiled", BACKEND, accumulation, tiled_why_not, candidates.tiled, prepare_tiled
-)
-PERSISTENT_TMA = Kernel(
-    "triton.persistent_tma",
-    BACKEND,
-    accumulation,
-    persistent_tma_why_not,
-    candidates.persistent_tma,
-    prepare_persistent_tma,
-)
+def _order(kernel: str) -> Callable[[Problem, Config], str]:
+    """Tiles that the same instructions multiply, block by block, give a row the same bits."""
+
+    def summation(problem: Problem, config: Config) -> str:
+        unit = "fma"
+        if tensor_cores(problem) or kernel == "persistent_tma":
+            asynchronous = problem.capability is not None and problem.capability[0] == 9
+            unit = "wgmma" if asynchronous and config.block_m >= 64 else "mma"
+        parts = ""
+        if kernel == "skinny":
+            parts = f"x{config.num_warps}" + ("_x_left" if config.block_n < 16 else "")
+        return f"triton_{kernel}_{unit}_k{config.block_k}{parts}"
+
+    return summation
+
+
+def _prepare(kernel: str) -> Callable[[Problem, Config], Launch]:
+    def prepare(problem: Problem, config: Config) -> Launch:
+        launch: Launch = import_module(f".{kernel}", __package__).launch(problem, config)
+        return launch
+
+    return prepare
+
+
+def _ready(kernel: str) -> Callable[[Problem, Config], bool]:
+    """Whether nothing is left to compile: a problem that shares the code has been run."""
+
+    def ready(problem: Problem, config: Config) -> bool:
+        if problem.interpreted:
+            return True
+        module = sys.modules.get(f"{__package__}.{kernel}")
+        if module is None:
+            return False
+        loader: Any = sys.modules[f"{__package__}.launch"]
+        found: bool = loader.is_loaded(module.specialization(problem, config), problem.capability)
+        return found
+
+    return ready
+
+
+def _kernel(
+    kernel: str,
+    why_not: Callable[[Problem], tuple[str, ...]],
+    configs: Callable[[Problem], tuple[Any, ...]],
+) -> Kernel:
+    return Kernel(
+        name=f"{BACKEND}.{kernel}",
+        backend=BACKEND,
+        accumulation=accumulation,
+        why_not=why_not,
+        configs=configs,
+        prepare=_prepare(kernel),
+        summation=_order(kernel),
+        compiled_on_demand=True,
+        ready=_ready(kernel),
+        estimate=modelled_time,
+    )
+
+
+TILED = _kernel("tiled", tiled_why_not, candidates.tiled)
+PERSISTENT_TMA = _kernel("persistent_tma", persistent_tma_why_not, candidates.persistent_tma)
+PINGPONG = _kernel("pingpong", pingpong_why_not, candidates.pingpong)
+SKINNY = _kernel("skinny", skinny_why_not, candidates.skinny)

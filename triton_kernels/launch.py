@@ -1,13 +1,13 @@
-"""Compiling and launching by a problem alone, without Triton's per-call argument inspection.
+"""Compiling by a problem alone: what the machine code may assume is stated here, not inspected.
 
-What the machine code may assume of its arguments is stated here from the problem, so the code that
-the tests inspect on a machine without a card is the code that runs on one.
+So the code that the tests inspect on a machine without a card is the code that runs on one.
 """
 
 from __future__ import annotations
 
+import ctypes
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,10 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 
-from fusedops.registry import Problem
+from . import driver
+from .config import WARP
 
 _TYPES = {
     torch.float16: "fp16",
@@ -25,11 +27,7 @@ _TYPES = {
     torch.float64: "fp64",
 }
 
-current_stream: Callable[[int], int] = getattr(
-    torch._C,
-    "_cuda_getCurrentRawStream",
-    lambda device: torch.cuda.current_stream(device).cuda_stream,
-)
+TENSOR_MAP = "tensor map"
 
 
 def element(dtype: torch.dtype) -> str:
@@ -56,6 +54,7 @@ class Specialization:
     divisors: Mapping[str, int]
     num_warps: int
     num_stages: int
+    max_registers: int | None = None
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -69,7 +68,24 @@ class Specialization:
             *(tuple(part.items()) for part in (self.types, self.constants, self.divisors)),
             self.num_warps,
             self.num_stages,
+            self.max_registers,
         )
+
+    @property
+    def parameters(self) -> tuple[tuple[str, str], ...]:
+        """What the machine code takes, in order: a name and a type each.
+
+        A tensor descriptor arrives as a tensor map, its sizes and its strides. Behind everything
+        come two workspaces of Triton's, which these kernels have no use for.
+        """
+        flat: list[tuple[str, str]] = []
+        for name, kind in self.types.items():
+            if kind.startswith("tensordesc"):
+                flat += [(name, TENSOR_MAP), (f"{name} rows", "i32"), (f"{name} columns", "i32")]
+                flat += [(f"{name} row stride", "i64"), (f"{name} column stride", "i64")]
+            elif name not in self.constants:
+                flat.append((name, kind))
+        return (*flat, ("global scratch", "*i8"), ("profile scratch", "*i8"))
 
     def source(self) -> ASTSource:
         names = self.function.arg_names
@@ -81,7 +97,8 @@ class Specialization:
             for index, name in enumerate(names)
             if types[name] != "constexpr" and self.divisors.get(name, 1) > 1
         }
-        return ASTSource(self.function, types, dict(self.constants), attributes)
+        language = GluonASTSource if self.function.is_gluon() else ASTSource
+        return language(self.function, types, dict(self.constants), attributes)
 
     def compile(self, capability: tuple[int, int]) -> Any:
         """Triton's CompiledKernel for a capability; needs no card."""
@@ -90,33 +107,62 @@ class Specialization:
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,
             "enable_fp_fusion": True,
+            "maxnreg": self.max_registers,
         }
         return triton.compile(self.source(), target=target, options=options)
 
 
-Binary = tuple[Callable[..., None], int, Any]
-"""Triton's launcher, the function's handle, and the metadata the launcher asks for."""
+@dataclass(frozen=True)
+class Code:
+    """A specialization's machine code, loaded on one device.
 
-_kernels: dict[tuple[Any, ...], Any] = {}
+    resident: how many of its programs a multiprocessor has room for.
+    tensor_maps: for every tensor descriptor, the box and the swizzle that the code expects.
+    """
+
+    function: ctypes.c_void_p
+    threads: int
+    shared: int
+    resident: int
+    tensor_maps: Sequence[Mapping[str, Any]]
+
+
+_loaded: dict[tuple[Any, ...], dict[int, Code]] = {}
+"""By specialization and capability, then by device."""
+
 _compiling = threading.Lock()
 
 
-class Binaries(dict[int, Binary]):
-    """The binaries of one specialization by device index, compiled and loaded when first asked."""
+def is_loaded(specialization: Specialization, capability: tuple[int, int]) -> bool:
+    """Whether some device of the capability has the code."""
+    return (*specialization.key, capability) in _loaded
 
-    def __init__(self, specialization: Specialization, problem: Problem) -> None:
-        super().__init__()
-        assert problem.capability is not None
-        self.specialization = specialization
-        self.capability = problem.capability
 
-    def __missing__(self, device: int) -> Binary:
-        key = (*self.specialization.key, self.capability, device)
-        with _compiling, torch.cuda.device(device):
-            kernel = _kernels.get(key)
-            if kernel is None:
-                kernel = self.specialization.compile(self.capability)
-            start = kernel.run  # loads the code, so the handle exists from here on
-            _kernels[key] = kernel
-        self[device] = (start, kernel.function, kernel.packed_metadata)
-        return self[device]
+def load(specialization: Specialization, capability: tuple[int, int], device: int) -> Code:
+    """The code of a specialization on a device, compiled and loaded when first asked for."""
+    key = (*specialization.key, capability)
+    with _compiling:
+        loaded = _loaded.get(key, {})
+        if device not in loaded:
+            loaded[device] = _load(specialization.compile(capability), device)
+            _loaded[key] = loaded
+    return loaded[device]
+
+
+def _load(compiled: Any, device: int) -> Code:
+    metadata = compiled.metadata
+    if metadata.global_scratch_size or metadata.profile_scratch_size:
+        raise RuntimeError(
+            f"{metadata.name} asks for a workspace in global memory, and none of these kernels "
+            "needs one: switch Triton's instrumentation off"
+        )
+    driver.ensure_context(device)
+    function = driver.load(compiled.asm["cubin"], metadata.name, metadata.shared)
+    threads = WARP * metadata.num_warps
+    return Code(
+        function=function,
+        threads=threads,
+        shared=metadata.shared,
+        resident=driver.resident(function, threads, metadata.shared),
+        tensor_maps=metadata.tensordesc_meta or (),
+    )

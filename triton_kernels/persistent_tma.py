@@ -10,10 +10,14 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from fusedops.registry import Launch, Problem
 
-from .config import Config, stores_by_tma, uses_tf32
+from .config import PersistentConfig, overlaps, stores_by_tma, uses_tf32, uses_three_tf32
 from .epilogues import sigmoid_residual
-from .launch import Binaries, Specialization, current_stream, element, pointer
+from .launch import Specialization, element, pointer
 from .order import grouped
+from .overlap import wait_for_earlier_kernels
+from .packet import Arguments, launch_mapped
+from .products import multiply_add
+from .tma import matrices
 
 
 @triton.jit
@@ -35,7 +39,11 @@ def persistent_tma(
     GROUP_M: tl.constexpr,
     PIECES: tl.constexpr,
     FLATTEN: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
+    if OVERLAP:
+        wait_for_earlier_kernels()
+
     tiles_m = tl.cdiv(M, BLOCK_M)
     tiles_n = tl.cdiv(N, BLOCK_N)
     programs = tl.num_programs(0)
@@ -47,20 +55,39 @@ def persistent_tma(
         for k in range(0, K, BLOCK_K):
             a = x.load([tile_m * BLOCK_M, k])
             b = weight.load([tile_n * BLOCK_N, k])
-            z = tl.dot(a, b.T, z, input_precision=PRECISION)
+            z = multiply_add(a, b.T, z, PRECISION)
 
         stored += programs
         stored_m, stored_n = grouped(stored, tiles_m, tiles_n, GROUP_M)
         row = stored_m * BLOCK_M
         column = stored_n * BLOCK_N
-        if PIECES == 1:
-            store(z, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA)
-        else:
-            halves = z.reshape((BLOCK_M, 2, BLOCK_N // 2)).permute(0, 2, 1)
-            left, right = halves.split()
-            store(left, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA)
-            middle = column + BLOCK_N // 2
-            store(right, bias, out, scale, row, middle, M, N, EPILOGUE, STORE_TMA)
+        store_pieces(z, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA, PIECES)
+
+
+@triton.jit
+def store_pieces(
+    z,
+    bias,
+    out,
+    scale,
+    row,
+    column,
+    M,
+    N,
+    EPILOGUE: tl.constexpr,
+    STORE_TMA: tl.constexpr,
+    PIECES: tl.constexpr,
+):
+    """Store a tile from left to right, so that a piece alone waits in shared memory."""
+    if PIECES == 1:
+        store(z, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA)
+    else:
+        HALF: tl.constexpr = z.shape[1] // 2
+        LESS: tl.constexpr = PIECES // 2
+        left, right = z.reshape((z.shape[0], 2, HALF)).permute(0, 2, 1).split()
+        store_pieces(left, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA, LESS)
+        middle = column + HALF
+        store_pieces(right, bias, out, scale, row, middle, M, N, EPILOGUE, STORE_TMA, LESS)
 
 
 @triton.jit
@@ -90,7 +117,7 @@ def store(
         tl.store(out + places, y.to(out.dtype.element_ty), mask=inside)
 
 
-def specialization(problem: Problem, config: Config) -> Specialization:
+def specialization(problem: Problem, config: PersistentConfig) -> Specialization:
     """What the code for this problem depends on: no size, and no stride but how rows are stored."""
     half = config.block_n // config.pieces
     by_tma = stores_by_tma(problem)
@@ -112,7 +139,7 @@ def specialization(problem: Problem, config: Config) -> Specialization:
         constants={
             **absent,
             "EPILOGUE": sigmoid_residual,
-            "PRECISION": "tf32" if uses_tf32(problem) else "ieee",
+            "PRECISION": _precision(problem),
             "STORE_TMA": by_tma,
             "BLOCK_M": config.block_m,
             "BLOCK_N": config.block_n,
@@ -120,6 +147,7 @@ def specialization(problem: Problem, config: Config) -> Specialization:
             "GROUP_M": config.group_m,
             "PIECES": config.pieces,
             "FLATTEN": config.flatten,
+            "OVERLAP": overlaps(problem),
         },
         divisors={"bias": problem.alignment, **({} if by_tma else {"out": 16})},
         num_warps=config.num_warps,
@@ -127,18 +155,14 @@ def specialization(problem: Problem, config: Config) -> Specialization:
     )
 
 
-def launch(problem: Problem, config: Config) -> Launch:
+def launch(problem: Problem, config: PersistentConfig) -> Launch:
     """The launch of this problem in this configuration."""
     special = specialization(problem, config)
-    programs = min(config.tiles(problem), max(problem.multiprocessors, 1))
-    m, n, k = problem.m, problem.n, problem.k
-    by_tma = stores_by_tma(problem)
-    x_shape, x_strides = [m, k], [_row_stride(problem, m, problem.x_strides[0]), 1]
-    weight_shape, weight_strides = [n, k], [_row_stride(problem, n, problem.weight_strides[0]), 1]
-    out_shape, out_strides = [m, n], [n, 1]
+    tiles, multiprocessors = config.tiles(problem), max(problem.multiprocessors, 1)
+    operands = matrices(problem)
+    sizes = {"M": problem.m, "N": problem.n, "K": problem.k}
 
     if problem.interpreted:
-        half = config.block_n // config.pieces
 
         def interpret(
             x: torch.Tensor,
@@ -147,72 +171,40 @@ def launch(problem: Problem, config: Config) -> Launch:
             scale: float,
             out: torch.Tensor,
         ) -> None:
-            x_tiles = TensorDescriptor(x, x_shape, x_strides, [config.block_m, config.block_k])
-            weight_tiles = TensorDescriptor(
-                weight, weight_shape, weight_strides, [config.block_n, config.block_k]
-            )
-            out_tiles = out
-            if by_tma:
-                out_tiles = TensorDescriptor(out, out_shape, out_strides, [config.block_m, half])
-            persistent_tma[(programs,)](
-                x_tiles, weight_tiles, bias, out_tiles, scale, m, n, k, **special.keywords
-            )
+            boxes = {
+                "x": (x, config.block_m, config.block_k),
+                "weight": (weight, config.block_n, config.block_k),
+                "out": (out, config.block_m, config.block_n // config.pieces),
+            }
+            described = {
+                name: TensorDescriptor(data, list(matrix.shape), [matrix.row_stride, 1], box)
+                for name, matrix in operands.items()
+                for data, *box in [boxes[name]]
+            }
+            given = {"out": out, **described, "bias": bias, "scale": scale, **sizes}
+            persistent_tma[(min(tiles, multiprocessors),)](**given, **special.keywords)
 
         return interpret
 
-    binaries = Binaries(special, problem)
-    rest = (m, n, k, *special.keywords.values())
-
-    def run(
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        scale: float,
-        out: torch.Tensor,
-    ) -> None:
-        device = x.get_device()
-        start, function, metadata = binaries[device]
-        arguments = (
-            *(programs, 1, 1, current_stream(device), function, metadata, None, None, None),
-            Matrix(x, x_shape, x_strides),
-            Matrix(weight, weight_shape, weight_strides),
-            None if bias is None else bias.data_ptr(),
-            Matrix(out, out_shape, out_strides) if by_tma else out.data_ptr(),
-            scale,
-            *rest,
+    assert problem.capability is not None
+    return launch_mapped(
+        Arguments(
+            special,
+            problem.capability,
+            tiles,
+            sizes,
+            persistent_on=multiprocessors,
+            matrices=operands,
+            overlap=overlaps(problem),
         )
-        try:
-            start(*arguments)
-        except RuntimeError as error:
-            if "invalid device context" not in str(error):
-                raise
-            # Encoding a tensor map needs the context that a thread gets with its first CUDA call.
-            torch.cuda.Event().record()
-            start(*arguments)
-
-    return run
+    )
 
 
-class Matrix:
-    """What Triton's launcher reads of a TensorDescriptor, without the checks of every call."""
-
-    __slots__ = ("base", "shape", "strides")
-    padding = "zero"
-    round_f32_to_tf32 = False
-
-    def __init__(self, base: torch.Tensor, shape: list[int], strides: list[int]) -> None:
-        self.base = base
-        self.shape = shape
-        self.strides = strides
+def _precision(problem: Problem) -> str:
+    if uses_three_tf32(problem):
+        return "tf32x3 of parts" if problem.interpreted else "tf32x3"
+    return "tf32" if uses_tf32(problem) else "ieee"
 
 
 def _descriptor_type(dtype: torch.dtype, rows: int, columns: int) -> str:
     return f"tensordesc<{element(dtype)}[{rows}, {columns}]>"
-
-
-def _row_stride(problem: Problem, rows: int, stride: int) -> int:
-    """The stride of rows; of a single row, whose own means nothing, one that TMA accepts."""
-    if rows > 1:
-        return stride
-    vector = 16 // problem.dtype.itemsize
-    return -(-problem.k // vector) * vector

@@ -9,10 +9,11 @@ import triton.language as tl
 
 from fusedops.registry import Launch, Problem
 
-from .config import Config, divisor, uses_tf32
+from .config import TiledConfig, divisor, uses_tf32
 from .epilogues import sigmoid_residual
-from .launch import Binaries, Specialization, current_stream, pointer
+from .launch import Specialization, pointer
 from .order import grouped
+from .packet import Arguments, launch_packed
 
 
 @triton.jit
@@ -70,14 +71,17 @@ def tiled(
     tl.store(y_tile, y.to(out.dtype.element_ty), mask=x_mask & weight_mask)
 
 
-def specialization(problem: Problem, config: Config) -> Specialization:
-    """What the code for this problem depends on: not M, unless M is the direction x is read in."""
+def specialization(problem: Problem, config: TiledConfig) -> Specialization:
+    """What the code for this problem depends on: not M, or on whether it is whole vectors where M
+    is the direction x is read in."""
     strides = _strides(problem)
     unit = {name: 1 for name, stride in strides.items() if stride == 1}
+    vector = 16 // problem.dtype.itemsize
     integers = {"N": problem.n, "K": problem.k, **strides}
     if "stride_xm" in unit:
-        integers["M"] = problem.m
-    vector = 16 // problem.dtype.itemsize
+        # Both follow M: whole vectors or none, lest every other M compiles anew.
+        for name, size in (("M", problem.m), ("stride_xk", strides["stride_xk"])):
+            integers[name] = vector if size % vector == 0 else 1
     absent = {} if problem.bias_dtype else {"bias": None}
     return Specialization(
         function=tiled,
@@ -114,11 +118,11 @@ def specialization(problem: Problem, config: Config) -> Specialization:
     )
 
 
-def launch(problem: Problem, config: Config) -> Launch:
+def launch(problem: Problem, config: TiledConfig) -> Launch:
     """The launch of this problem in this configuration."""
     special = specialization(problem, config)
     programs = config.tiles(problem)
-    sizes = (problem.m, problem.n, problem.k, *_strides(problem).values())
+    sizes = {"M": problem.m, "N": problem.n, "K": problem.k, **_strides(problem)}
 
     if problem.interpreted:
 
@@ -129,33 +133,12 @@ def launch(problem: Problem, config: Config) -> Launch:
             scale: float,
             out: torch.Tensor,
         ) -> None:
-            tiled[(programs,)](x, weight, bias, out, scale, *sizes, **special.keywords)
+            tiled[(programs,)](x, weight, bias, out, scale, **sizes, **special.keywords)
 
         return interpret
 
-    binaries = Binaries(special, problem)
-    rest = (*sizes, *special.keywords.values())
-
-    def run(
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        scale: float,
-        out: torch.Tensor,
-    ) -> None:
-        device = x.get_device()
-        start, function, metadata = binaries[device]
-        start(
-            *(programs, 1, 1, current_stream(device), function, metadata, None, None, None),
-            x.data_ptr(),
-            weight.data_ptr(),
-            None if bias is None else bias.data_ptr(),
-            out.data_ptr(),
-            scale,
-            *rest,
-        )
-
-    return run
+    assert problem.capability is not None
+    return launch_packed(Arguments(special, problem.capability, programs, sizes))
 
 
 def _strides(problem: Problem) -> dict[str, int]:

@@ -25,7 +25,7 @@ struct GemmArgs {
 // A kernel's part of the error bound: docs/numerics.md.
 struct Accumulation {
   double unit_roundoff;
-  double chain;  // what tensor-core truncation loses per term, in unit roundoffs
+  double chain;        // what tensor-core truncation loses per term, in unit roundoffs
   double spacing = 0;  // between the accumulator's subnormal numbers, where operands reach them
 };
 
@@ -74,5 +74,6 @@ std::vector<Instance> simt_instances();
 std::vector<Instance> sm90_instances();
 std::vector<Instance> sm90_skinny_instances();
 std::vector<Instance> sm90_fp32_instances();
+std::vector<Instance> sm90_tf32_instances();
 
 }  // namespace fusedops

@@ -12,7 +12,7 @@ from fusedops.checks import DTYPES
 from fusedops.registry import Kernel, dtype_name
 from fusedops.verify.case import Case
 
-_PLAIN_SIZES = ((128, 128, 128), (16, 128, 128), (1, 128, 128))
+_PLAIN_SIZES = ((128, 128, 128), (16, 128, 128), (1, 128, 128), (128, 128, 256))
 _CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0))
 _FEATURES = ("x", "weight", "bias", "x_offset", "weight_offset", "bias_offset", "batch")
 _DATA = ("scale", "bias_step", "data", "magnitude", "specials", "config", "seed")
@@ -43,7 +43,8 @@ def why_the_card_is_wrong(kernel: Kernel, device: torch.device) -> str | None:
             reasons = kernel.why_not(problem)
             if not reasons:
                 return None
-            others = (replace(problem, device="cuda", capability=each) for each in _CAPABILITIES)
+            elsewhere = replace(problem, device="cuda", interpreted=False)
+            others = (replace(elsewhere, capability=each) for each in _CAPABILITIES)
             if reason is None and any(not kernel.why_not(other) for other in others):
                 reason = "; ".join(reasons)
     return reason
