@@ -10,6 +10,8 @@ from .problem import Problem
 ON_CUDA = (
     "cuda.sm90_cooperative",
     "cuda.sm90_pingpong",
+    "cuda.sm90_transposed",
+    "cuda.sm90_tf32",
     "cuda.sm90_fp32_split",
     "triton.skinny",
     "triton.pingpong",

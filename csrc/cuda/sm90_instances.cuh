@@ -199,19 +199,13 @@ Instance instance(const char* label, const char* entry_symbol) {
   APPLY(__VA_ARGS__, cooperative, 256, 128, 64, 4, 1, 2, 1) \
   APPLY(__VA_ARGS__, cooperative, 256, 144, 64, 4, 1, 2, 1) \
   APPLY(__VA_ARGS__, cooperative, 256, 160, 64, 4, 1, 2, 1) \
-  APPLY(__VA_ARGS__, cooperative, 256, 176, 64, 4, 1, 2, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 2, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 1, 2, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 1, 1, 1) \
-  APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 6, 2, 2, 1) \
-  APPLY(__VA_ARGS__, cooperative, 128, 112, 64, 7, 1, 2, 1) \
-  APPLY(__VA_ARGS__, cooperative, 128, 96, 64, 7, 1, 2, 1)  \
-  APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 1, 1)  \
   APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 2, 1, 1)  \
   APPLY(__VA_ARGS__, cooperative, 128, 64, 128, 4, 1, 1, 1) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 2) \
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 4) \
-  APPLY(__VA_ARGS__, cooperative, 128, 96, 64, 6, 1, 2, 2)  \
   APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 1, 2)  \
   APPLY(__VA_ARGS__, pingpong, 128, 192, 64, 5, 2, 1, 1)    \
   APPLY(__VA_ARGS__, pingpong, 192, 128, 64, 5, 1, 2, 1)    \
@@ -222,7 +216,6 @@ Instance instance(const char* label, const char* entry_symbol) {
   APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 1, 1, 1)    \
   APPLY(__VA_ARGS__, pingpong, 64, 256, 64, 4, 2, 1, 1)     \
   APPLY(__VA_ARGS__, transposed, 208, 128, 64, 5, 1, 2, 1)  \
-  APPLY(__VA_ARGS__, transposed, 160, 128, 64, 5, 1, 2, 1)  \
   APPLY(__VA_ARGS__, transposed, 144, 256, 64, 4, 1, 2, 1)  \
   APPLY(__VA_ARGS__, transposed, 96, 128, 64, 5, 1, 1, 2)   \
   APPLY(__VA_ARGS__, transposed, 128, 64, 64, 8, 1, 1, 1)

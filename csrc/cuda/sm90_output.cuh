@@ -82,29 +82,31 @@ class Output {
   }
 
   __device__ __forceinline__ void store(const Sums& sums, int row, int column) {
+    constexpr int kPieces = kColumns / Config::kPieceWidth;
+    const int rows = Config::kTransposed ? params_.n : params_.m;
+    const int columns = Config::kTransposed ? params_.m : params_.n;
+    if (column >= columns) return;
 #pragma unroll
     for (int block = 0; block < Config::kBlocksM; ++block) {
       const int first_row = row + block * kWgmmaM + warp_ * Config::kWarpRows;
-      if (first_row >= (Config::kTransposed ? params_.n : params_.m)) break;
+      if (first_row >= rows) break;
+      int first_column = column;
 #pragma unroll
-      for (int piece = 0; piece < kColumns / Config::kPieceWidth; ++piece) {
-        const int first_column = column + piece * Config::kPieceWidth;
-        if (first_column >= (Config::kTransposed ? params_.m : params_.n)) break;
+      for (int piece = 0; piece < kPieces; ++piece) {
         // The whole piece at once: independent chains of arithmetic hide each other's latency.
         Values values, bias, work;
         gather(sums[block], block, piece, values, bias);
         params_.epilogue.start(values, bias, work);
-        send_staged();  // the last piece, complete by now
-        if (lane_ == 0) wait_until_stores_have_read<Config::kStagingBuffers - 1>();
-        __syncwarp();
+        if (piece > 0) {
+          send(first_row, first_column);  // the last piece, whose staging is complete by now
+          first_column += Config::kPieceWidth;
+        }
         params_.epilogue.finish(values, work);
-        staging_ = (staging_ + 1) % Config::kStagingBuffers;
         stage(values, shared_.staging[consumer_][warp_][staging_]);
-        staged_ = Config::kTransposed ? TilePosition{first_column, first_row}
-                                      : TilePosition{first_row, first_column};
+        if (piece + 1 < kPieces && first_column + Config::kPieceWidth >= columns) break;
       }
+      send(first_row, first_column);
     }
-    send_staged();
   }
 
   // Shared memory may go away once pending stores have read it.
@@ -186,28 +188,33 @@ class Output {
     }
   }
 
-  __device__ __forceinline__ void send_staged() {
-    if (staged_.row < 0) return;
+  // Sends off the staged piece whose sums start at this row and column. On return the next buffer
+  // is free.
+  __device__ __forceinline__ void send(int row, int column) {
     const Piece& buffer = shared_.staging[consumer_][warp_][staging_];
+    const TilePosition to =
+        Config::kTransposed ? TilePosition{column, row} : TilePosition{row, column};
+    staging_ = (staging_ + 1) % Config::kStagingBuffers;
     if (params_.store_by_tma) {
       fence_shared_for_tma();
       __syncwarp();
       if (lane_ == 0) {
-        store_box(out_map_, buffer, staged_.column, staged_.row);
+        store_box(out_map_, buffer, to.column, to.row);
         commit_stores();
+        wait_until_stores_have_read<Config::kStagingBuffers - 1>();
       }
     } else {
       __syncwarp();
-      copy(buffer);
+      copy(buffer, to);
     }
-    staged_.row = kNothing;
+    __syncwarp();
   }
 
   // Where rows of the output are not aligned as TMA wants them.
-  __device__ __forceinline__ void copy(const Piece& buffer) const {
-    const int rows = min(Config::kPieceRows, params_.m - staged_.row);
-    const int columns = min(Config::kPieceColumns, params_.n - staged_.column);
-    Element* target = params_.out + static_cast<int64_t>(staged_.row) * params_.n + staged_.column;
+  __device__ __forceinline__ void copy(const Piece& buffer, TilePosition to) const {
+    const int rows = min(Config::kPieceRows, params_.m - to.row);
+    const int columns = min(Config::kPieceColumns, params_.n - to.column);
+    Element* target = params_.out + static_cast<int64_t>(to.row) * params_.n + to.column;
 #pragma unroll 1
     for (int row = 0; row < rows; ++row, target += params_.n) {
 #pragma unroll
@@ -224,9 +231,7 @@ class Output {
   const CUtensorMap& out_map_;
   SharedStorage<Config>& shared_;
   const int consumer_, thread_, lane_, warp_;
-  int staging_ = 0;  // the buffer used last
-  static constexpr int kNothing = -1;
-  TilePosition staged_{kNothing, 0};  // its piece, if that is not yet on its way
+  int staging_ = 0;  // the buffer to use next
   uint32_t fetched_bias_[kBiasesPerThread];
 };
 
