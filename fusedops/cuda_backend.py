@@ -10,7 +10,15 @@ from typing import Any
 import torch
 
 from fusedops import native
-from fusedops.registry import Accumulation, Kernel, Launch, Problem, dtype_name, tiled_time
+from fusedops.registry import (
+    Accumulation,
+    Kernel,
+    Launch,
+    Problem,
+    dtype_name,
+    streamed_time,
+    tiled_time,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +105,21 @@ def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]
     return tuple(Instance(each.index, each.label) for each in able)
 
 
+STREAMING = ("cuda.skinny", "cuda.sm90_skinny")
+
+
 def estimated_time(problem: Problem, instance: Any) -> float:
-    """``tiled_time`` of a compiled instance."""
+    """That of a compiled instance, by the model for its kind of kernel."""
     tile_m, tile_n, _ = instance.tile
+    if instance.kernel in STREAMING:
+        _, _, blocks_per_strip = instance.summation.partition("_split")
+        return streamed_time(
+            problem,
+            tile_m,
+            tile_n,
+            blocks_per_strip=int(blocks_per_strip or 1),
+            even=instance.kernel == "cuda.sm90_skinny",
+        )
     return tiled_time(
         problem,
         tile_m,

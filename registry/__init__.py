@@ -1,6 +1,6 @@
 """Which kernel runs a call, and why: a leaf that never sees a tensor."""
 
-from .estimate import tiled_time
+from .estimate import streamed_time, tiled_time
 from .kernel import Accumulation, Kernel, Launch
 from .problem import CARDS, H200, RTX_4090, Card, Problem, dtype_name
 from .select import (
@@ -42,5 +42,6 @@ __all__ = [
     "explain",
     "reasons_against",
     "select",
+    "streamed_time",
     "tiled_time",
 ]

@@ -43,3 +43,34 @@ def memory_time(problem: Problem) -> float:
     """Every operand read once and the result written once."""
     m, n, k = problem.m, problem.n, problem.k
     return PRODUCTS_PER_BYTE * problem.dtype.itemsize * (m * k + n * k + m * n)
+
+
+FILLS_MEMORY = 0.8
+"""The part of the multiprocessors that must be streaming to keep memory busy."""
+MEETING = 2.5e6
+"""Blocks that share a sum meet twice at its end: 0.7 us."""
+
+
+def streamed_time(
+    problem: Problem, tile_m: int, tile_n: int, *, blocks_per_strip: int, even: bool
+) -> float:
+    """That of a kernel whose every block streams a strip of at most tile_n columns of weights, and
+    the rows of x for it. ``even``: a few more strips are made where those fill the multiprocessors.
+
+    Fitted to docs/performance/skinny.md, NVIDIA H200. All blocks fetch x through the same L2; too
+    few of them cannot keep memory busy.
+    """
+    m, n, k = problem.m, problem.n, problem.k
+    multiprocessors = max(problem.multiprocessors, 1)
+    strips = -(-n // tile_n)
+    if even:
+        wave = max(1, multiprocessors // blocks_per_strip)
+        filling = -(-strips // wave) * wave
+        strips = filling if 4 * filling <= 5 * strips else strips
+    sweeps = -(-m // tile_m)  # over the weights
+    rows = sweeps * tile_m  # of x, for every strip: those beyond m take room in the ring too
+    fetched = problem.dtype.itemsize * (sweeps * n * k + strips * rows * k + m * n)
+    blocks = sweeps * strips * blocks_per_strip
+    starved = max(1.0, FILLS_MEMORY * multiprocessors / blocks)
+    meeting = MEETING if blocks_per_strip > 1 else 0.0
+    return LAUNCH + meeting + PRODUCTS_PER_BYTE * fetched * starved

@@ -22,6 +22,10 @@ ON_CUDA = (
     "triton.tiled",
     "torch.reference",
 )
+FEW_ROWS = 64
+"""Up to so many rows of x the kernels that stream the weights come first, measured in
+docs/performance/skinny.md."""
+ON_CUDA_WITH_FEW_ROWS = ("cuda.sm90_skinny", "cuda.skinny", *ON_CUDA)
 ON_CPU = (
     "cpu.blocked",
     "torch.reference",
@@ -33,6 +37,9 @@ ON_CPU = (
 
 def preference(problem: Problem, kernels: Sequence[Kernel]) -> list[Kernel]:
     """The kernels in the order to try them."""
-    order = ON_CPU if problem.device == "cpu" else ON_CUDA
+    few_rows = problem.m <= FEW_ROWS
+    order: tuple[str, ...] = ON_CPU
+    if problem.device == "cuda":
+        order = ON_CUDA_WITH_FEW_ROWS if few_rows else ON_CUDA
     ranks = {name: rank for rank, name in enumerate(order)}
     return sorted(kernels, key=lambda kernel: ranks.get(kernel.name, len(order)))

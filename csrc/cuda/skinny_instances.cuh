@@ -137,7 +137,5 @@ Instance instance(const char* label, const char* entry_symbol) {
   APPLY(__VA_ARGS__, 8, 64, 128, 4, 2, 4)  \
   APPLY(__VA_ARGS__, 16, 32, 256, 3, 1, 8) \
   APPLY(__VA_ARGS__, 16, 64, 128, 4, 2, 4) \
-  APPLY(__VA_ARGS__, 32, 32, 128, 4, 1, 4) \
   APPLY(__VA_ARGS__, 32, 64, 128, 3, 2, 4) \
-  APPLY(__VA_ARGS__, 64, 64, 64, 4, 4, 2)  \
-  APPLY(__VA_ARGS__, 64, 128, 64, 3, 4, 2)
+  APPLY(__VA_ARGS__, 64, 64, 64, 4, 4, 2)

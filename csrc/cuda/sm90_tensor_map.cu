@@ -44,10 +44,12 @@ bool encode(const MatrixView& view, CUtensorMap& map) {
                                      : box_row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
                                                            : CU_TENSOR_MAP_SWIZZLE_32B;
   const CUtensorMapDataType type = type_of(view.dtype);
+  const CUtensorMapL2promotion promotion =
+      view.widened ? CU_TENSOR_MAP_L2_PROMOTION_L2_256B : CU_TENSOR_MAP_L2_PROMOTION_NONE;
   const auto encode_now = [&] {
     return encode(&map, type, 2, const_cast<void*>(view.data), extents, row_bytes, box,
-                  element_steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
-                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                  element_steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, promotion,
+                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   };
   CUresult result = encode_now();
   if (result == CUDA_ERROR_INVALID_CONTEXT && bind_context() == cudaSuccess) result = encode_now();

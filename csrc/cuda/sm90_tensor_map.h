@@ -16,11 +16,13 @@ struct MatrixView {
   int64_t rows, columns;
   int64_t row_stride;  // elements
   int box_rows, box_columns;
+  bool widened = true;  // L2 fetches 256 bytes where a box asks for fewer
 
   bool operator==(const MatrixView& other) const {
     return data == other.data && dtype == other.dtype && rows == other.rows &&
            columns == other.columns && row_stride == other.row_stride &&
-           box_rows == other.box_rows && box_columns == other.box_columns;
+           box_rows == other.box_rows && box_columns == other.box_columns &&
+           widened == other.widened;
   }
 };
 

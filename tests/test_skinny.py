@@ -1,0 +1,112 @@
+"""The kernels for few rows: what they refuse, which configuration the model puts first, and on a
+card that overlapping launches are right and a row's bits do not depend on M."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fusedops import cuda_backend
+from fusedops.plans import describe
+from fusedops.registry import H200, RTX_4090, Problem, streamed_time
+from fusedops.registry.heuristic import FEW_ROWS, preference
+
+HOPPER = ((8, 64, 1), (8, 64, 2), (8, 128, 1), (16, 64, 2), (16, 64, 4))
+HOPPER += ((32, 64, 2), (32, 128, 1), (64, 64, 2), (64, 128, 1), (64, 128, 2))
+FASTEST = {
+    (1, 4096, 4096): (8, 64, 2),
+    (16, 4096, 4096): (16, 64, 2),
+    (16, 1024, 8192): (16, 64, 4),
+    (8, 4096, 14336): (8, 64, 2),
+    (1, 14336, 4096): (8, 128, 1),
+    (32, 14336, 4096): (32, 128, 1),
+    (4, 8192, 8192): (8, 64, 1),
+    (64, 8192, 8192): (64, 128, 2),
+    (64, 4096, 4096): (64, 64, 2),
+}
+
+
+@pytest.mark.parametrize(("shape", "fastest"), FASTEST.items())
+def test_the_model_puts_the_fastest_measured_configuration_first(shape, fastest):
+    problem = Problem.contiguous(*shape, torch.bfloat16, card=H200)
+
+    def time(config):
+        rows, columns, split = config
+        return streamed_time(problem, rows, columns, blocks_per_strip=split, even=True)
+
+    assert min((each for each in HOPPER if each[0] >= shape[0]), key=time) == fastest
+
+
+@pytest.mark.parametrize("card", [H200, RTX_4090])
+def test_they_come_first_for_few_rows_alone(card):
+    kernels = [SimpleNamespace(name=name) for name in ("cuda.sm80_multistage", "cuda.skinny")]
+    for m, first in ((1, 1), (FEW_ROWS, 1), (FEW_ROWS + 1, 0), (4096, 0)):
+        problem = Problem.contiguous(m, 512, 512, torch.float16, card=card)
+        assert preference(problem, kernels)[0] is kernels[first]
+
+
+def kernel(name: str):
+    found = [each for each in cuda_backend.cuda_kernels() if each.name == name]
+    if not found:
+        pytest.skip(f"{name} was not built")
+    return found[0]
+
+
+def test_what_they_refuse():
+    hopper, portable = kernel("cuda.sm90_skinny"), kernel("cuda.skinny")
+    fits = Problem.contiguous(64, 512, 512, torch.bfloat16, card=H200)
+    assert hopper.why_not(fits) == portable.why_not(fits) == ()
+    assert "at most" in hopper.why_not(fits.resized(65, 512, 512))[0]
+    assert "16-byte vectors" in portable.why_not(fits.resized(64, 512, 516))[-1]
+
+
+def operands(m: int, n: int, k: int):
+    generator = torch.Generator("cuda").manual_seed(5)
+    x = torch.randn(m, k, generator=generator, device="cuda").bfloat16()
+    weight = torch.randn(n, k, generator=generator, device="cuda").bfloat16() / k**0.5
+    return x, weight
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["cuda.skinny", "cuda.sm90_skinny"])
+@pytest.mark.parametrize(("n", "k"), [(1000, 512), (1001, 4104), (4096, 4096)])
+def test_the_bits_of_a_row_do_not_depend_on_m(name, n, k):
+    x, weight = operands(64, n, k)
+    rows: dict[str, torch.Tensor] = {}
+    for m in (1, 3, 8, 17, 33, 64):
+        problem = describe(x[:m], weight, None)
+        tested = kernel(name)
+        for config in tested.configs(problem):
+            y = x.new_empty(m, n)
+            tested.prepare(problem, config)(x[:m], weight, None, 2.0, y)
+            first = rows.setdefault(tested.summation(problem, config), y[:1])
+            assert torch.equal(y[:1], first), (m, config)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["cuda.skinny", "cuda.sm90_skinny"])
+def test_a_graph_of_launches_that_start_before_their_predecessors_end(name):
+    x, _ = operands(8, 2048, 2048)
+    weights = [operands(8, 2048, 2048)[1].roll(i, 0) for i in range(12)]
+    buffers = [x.clone(), torch.empty_like(x)]
+    problem = describe(x, weights[0], None)
+    launch = kernel(name).prepare(problem, kernel(name).configs(problem)[0])
+
+    def chain(finish) -> None:
+        buffers[0].copy_(x)
+        for i, weight in enumerate(weights):
+            launch(buffers[i % 2], weight, None, 2.0, buffers[1 - i % 2])
+            if i % 5 == 4:
+                buffers[1 - i % 2].tanh_()
+            finish()
+
+    chain(torch.cuda.synchronize)
+    expected = buffers[0].clone()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        chain(lambda: None)
+    for _ in range(3):
+        graph.replay()
+        assert torch.equal(buffers[0], expected)
