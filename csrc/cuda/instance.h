@@ -25,7 +25,7 @@ struct GemmArgs {
 // A kernel's part of the error bound: docs/numerics.md.
 struct Accumulation {
   double unit_roundoff;
-  double chain;  // what tensor-core truncation loses per term, in unit roundoffs
+  double chain;        // what tensor-core truncation loses per term, in unit roundoffs
   double spacing = 0;  // between the accumulator's subnormal numbers, where operands reach them
 };
 

@@ -208,7 +208,6 @@ Instance instance(const char* label, const char* entry_symbol) {
   APPLY(__VA_ARGS__, cooperative, 128, 128, 64, 5, 1, 1, 4) \
   APPLY(__VA_ARGS__, cooperative, 128, 64, 64, 8, 1, 1, 2)  \
   APPLY(__VA_ARGS__, pingpong, 128, 192, 64, 5, 2, 1, 1)    \
-  APPLY(__VA_ARGS__, pingpong, 192, 128, 64, 5, 1, 2, 1)    \
   APPLY(__VA_ARGS__, pingpong, 128, 176, 64, 5, 2, 1, 1)    \
   APPLY(__VA_ARGS__, pingpong, 128, 160, 64, 5, 2, 1, 1)    \
   APPLY(__VA_ARGS__, pingpong, 128, 128, 64, 6, 2, 1, 1)    \
