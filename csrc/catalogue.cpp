@@ -136,6 +136,10 @@ PYBIND11_MODULE(_catalogue, module) {
                              [](const InstanceDescription& self) {
                                return py::make_tuple(self.tile_m, self.tile_n, self.tile_k);
                              })
+      .def_property_readonly("cluster",
+                             [](const InstanceDescription& self) {
+                               return py::make_tuple(self.cluster_m, self.cluster_n);
+                             })
       .def_readonly("stages", &InstanceDescription::stages)
       .def_readonly("threads", &InstanceDescription::threads)
       .def_readonly("shared_memory", &InstanceDescription::shared_memory)

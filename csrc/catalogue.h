@@ -25,6 +25,7 @@ struct InstanceDescription {
   int stages, threads, shared_memory;
   double unit_roundoff, chain, spacing;
   std::string summation;
+  int cluster_m, cluster_n;
   std::vector<InstanceResources> resources;
   std::function<std::vector<std::string>(const Problem&)> why_not;
 };

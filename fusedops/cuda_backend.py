@@ -15,6 +15,7 @@ from fusedops.registry import (
     Kernel,
     Launch,
     Problem,
+    clustered_time,
     dtype_name,
     streamed_time,
     tiled_time,
@@ -106,19 +107,34 @@ def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]
 
 
 STREAMING = ("cuda.skinny", "cuda.sm90_skinny")
+CLUSTERED = (
+    "cuda.sm90_cooperative",
+    "cuda.sm90_pingpong",
+    "cuda.sm90_transposed",
+    "cuda.sm90_tf32",
+)
 
 
 def estimated_time(problem: Problem, instance: Any) -> float:
     """That of a compiled instance, by the model for its kind of kernel."""
     tile_m, tile_n, _ = instance.tile
+    _, _, split = instance.summation.partition("_split")
+    split_k = int(split or 1)
     if instance.kernel in STREAMING:
-        _, _, blocks_per_strip = instance.summation.partition("_split")
         return streamed_time(
             problem,
             tile_m,
             tile_n,
-            blocks_per_strip=int(blocks_per_strip or 1),
+            blocks_per_strip=split_k,
             even=instance.kernel == "cuda.sm90_skinny",
+        )
+    if instance.kernel in CLUSTERED:
+        return clustered_time(
+            problem,
+            (tile_m, tile_n),
+            instance.cluster,
+            split_k=split_k,
+            pingpong=instance.kernel == "cuda.sm90_pingpong",
         )
     return tiled_time(
         problem,

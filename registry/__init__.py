@@ -1,6 +1,6 @@
 """Which kernel runs a call, and why: a leaf that never sees a tensor."""
 
-from .estimate import streamed_time, tiled_time
+from .estimate import clustered_time, streamed_time, tiled_time
 from .kernel import Accumulation, Kernel, Launch
 from .problem import CARDS, H200, RTX_4090, Card, Problem, dtype_name
 from .select import (
@@ -38,6 +38,7 @@ __all__ = [
     "Request",
     "Table",
     "check_request",
+    "clustered_time",
     "dtype_name",
     "explain",
     "reasons_against",

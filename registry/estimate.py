@@ -1,8 +1,8 @@
 """A modelled time: orders configurations where nothing was measured, and carries measurements over.
 
-In products that one multiprocessor's tensor cores could have done. The constants were fitted to the
-order of the mma.sync tiles over 110 shapes in bfloat16 on an NVIDIA H200
-(benchmarks/results/h200_bfloat16.json); only ratios between estimates mean anything.
+In products that one multiprocessor's tensor cores could have done, or in microseconds: only ratios
+between estimates of one kernel mean anything. The constants of ``tiled_time`` were fitted to the order
+of the mma.sync tiles over 110 shapes in bfloat16 on an NVIDIA H200.
 """
 
 from __future__ import annotations
@@ -74,3 +74,60 @@ def streamed_time(
     starved = max(1.0, FILLS_MEMORY * multiprocessors / blocks)
     meeting = MEETING if blocks_per_strip > 1 else 0.0
     return LAUNCH + meeting + PRODUCTS_PER_BYTE * fetched * starved
+
+
+CLOCKS_PER_MICROSECOND = 1581
+POWER = 1.13
+"""What the tensor cores take over their rated clocks, once the card's power is the limit."""
+BYTES_PER_CLOCK = 62
+"""What a multiprocessor takes in."""
+L2_BYTES_PER_CLOCK = 54
+"""Its share of what the L2 gives out, with every multiprocessor asking."""
+STAGE_BYTES = 128
+"""A stage's part of a row of an operand."""
+CLUSTERS_OF_4 = 30 / 132
+"""Those that are resident at once, for every multiprocessor: some share a GPC with too few."""
+START = 4.8
+"""Microseconds from the launch to the first products, and from the last to the end."""
+COLD_BYTES_PER_MICROSECOND = 2.9e6
+
+
+def clustered_time(
+    problem: Problem,
+    tile: tuple[int, int],
+    cluster: tuple[int, int],
+    *,
+    split_k: int,
+    pingpong: bool,
+) -> float:
+    """That of a warp-specialised kernel of sm_90a, in microseconds.
+
+    Fitted to 26 shapes and 25 instances in bfloat16, NVIDIA H200: docs/performance/hopper.md.
+    """
+    m, n, k, itemsize = problem.m, problem.n, problem.k, problem.dtype.itemsize
+    multiprocessors = max(problem.multiprocessors, 4)
+    (tile_m, tile_n), (cluster_m, cluster_n) = tile, cluster
+    blocks = cluster_m * cluster_n * split_k
+    resident = multiprocessors // blocks
+    if blocks == 4:
+        resident = int(CLUSTERS_OF_4 * multiprocessors)
+    clusters = -(-m // (tile_m * cluster_m)) * -(-n // (tile_n * cluster_n))
+    waves = -(-clusters // resident)
+    busy = min(clusters, resident) * blocks / multiprocessors
+    fetched = tile_m / cluster_n + tile_n / cluster_m  # rows, by one block from L2
+    stage = max(
+        POWER * tile_m * tile_n / 32,
+        (tile_m + tile_n) * STAGE_BYTES / BYTES_PER_CLOCK,
+        fetched * STAGE_BYTES * busy / L2_BYTES_PER_CLOCK,
+    )
+    accumulators = tile_m * tile_n / 256  # of one thread
+    products = -(-k * itemsize // STAGE_BYTES) / split_k * stage
+    if pingpong:
+        epilogue = 59 * accumulators
+        clocks = waves * max(products, epilogue / 2) + epilogue
+    else:
+        clocks = waves * (products + 29 * accumulators / split_k + 60)
+    if split_k > 1:
+        clocks += waves * (810 + 122 * accumulators * (split_k - 1) / split_k)
+    cold = itemsize * (m * k + n * k) / COLD_BYTES_PER_MICROSECOND
+    return START + max(clocks / CLOCKS_PER_MICROSECOND, cold)

@@ -60,7 +60,7 @@ def kernel_for(name: str, *operands: torch.Tensor) -> Kernel:
 
 def fractions_of_bound(name: str, x: torch.Tensor, weight: torch.Tensor) -> list[float]:
     """The worst error over the bound, for every configuration of the kernel."""
-    with precision(Case(1, 1, 1, tf32=name == "cuda.sm90_tf32")):
+    with precision(Case(1, 1, 1, reduced=name == "cuda.sm90_tf32")):
         kernel = kernel_for(name, x, weight)
         problem = describe(x, weight)
         accumulation = kernel.accumulation(problem)

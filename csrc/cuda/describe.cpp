@@ -35,6 +35,8 @@ InstanceDescription describe(const Instance& instance, int index) {
           instance.accumulation.chain,
           instance.accumulation.spacing,
           instance.summation,
+          instance.cluster_m,
+          instance.cluster_n,
           resources_of(instance),
           [&instance](const Problem& problem) { return instance.why_not(instance, problem); }};
 }

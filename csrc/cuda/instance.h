@@ -51,6 +51,7 @@ struct Instance {
   cudaError_t (*launch)(const GemmArgs&);
   const void* entry;         // the __global__ function
   const char* entry_symbol;  // its name as ptxas reports it, hence extern "C"
+  int cluster_m = 1, cluster_n = 1;  // tiles whose blocks share operands
 };
 
 #if defined(__GNUC__)

@@ -155,7 +155,9 @@ Instance instance(const char* label, const char* entry_symbol) {
           &why_not<Config>,
           &launch<Config, Epilogue, kKernel>,
           reinterpret_cast<const void*>(kKernel),
-          entry_symbol};
+          entry_symbol,
+          Config::kClusterM,
+          Config::kClusterN};
 }
 
 }  // namespace fusedops::sm90
