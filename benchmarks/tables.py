@@ -136,7 +136,7 @@ def contest(path: Path) -> str:
         triton = ratio(times["triton"][0] / ours[0] if "triton" in times else None)
         body.append(
             [", ".join(sizes), sums, *shown, f"{peer[0] / ours[0]:.3f}", triton]
-            + [f"`{name}`" for _, name in (ours, peer)]
+            + [f"`{name.rpartition(' ')[2]}`" for _, name in (ours, peer)]
         )
     head = ["M, N, K", "sums", *families, "cutlass / ours", "triton / ours"]
     text = (

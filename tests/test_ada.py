@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import torch
 
 from fusedops import backends
 from fusedops.bench.peaks import FP16_ACCUMULATION, PEAKS
-from fusedops.registry import RTX_4090, Problem, Request, explain
+from fusedops.registry import RTX_4090, Problem, Request, explain, select
 from fusedops.registry.table import shipped_tables
+from fusedops.verify.case import Case
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TABLE = shipped_tables()[RTX_4090.name]
@@ -36,6 +38,27 @@ def test_the_table_says_that_it_was_computed():
         pytest.skip("the CUDA C++ backend was not built: nothing to choose between")
     problem = Problem.contiguous(4096, 4096, 4096, torch.bfloat16, card=RTX_4090)
     assert "computed" in explain(problem, Request(), kernels, {}, TABLE).why
+
+
+def test_float16_sums_are_taken_where_they_are_allowed_and_pay():
+    kernels = [each for each in backends.kernels() if each.name.startswith("cuda.sm80")]
+    if not kernels:
+        pytest.skip("the CUDA C++ backend was not built: nothing to choose between")
+    plain = Problem.contiguous(4096, 4096, 4096, torch.float16, card=RTX_4090)
+    allowed = replace(plain, allow_fp16_accumulation=True)
+    for table in (TABLE, None):
+        names = [
+            select(each, Request(), kernels, {}, table).kernel.name for each in (plain, allowed)
+        ]
+        assert names == ["cuda.sm80_multistage", "cuda.sm80_fp16_accumulation"]
+
+
+def test_a_case_asks_for_float16_sums_of_float16_alone():
+    cpu = torch.device("cpu")
+    case = Case.parse("m=1,n=1,k=1,dtype=float16,reduced=True")
+    assert Case.parse(str(case)) == case
+    assert case.problem(cpu).allow_fp16_accumulation
+    assert not replace(case, dtype="float32").problem(cpu).allow_fp16_accumulation
 
 
 def test_no_prediction_beats_the_card():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fusedops import numerics, reference
 from fusedops.registry import Accumulation
@@ -177,3 +178,42 @@ def test_ulps(dtype):
     y = (expected + unit).to(dtype)
     assert ulps(y, expected).tolist() == [1.0] * 6
     assert ulps(expected.to(dtype), expected).tolist() == [0.0] * 6
+
+
+def float16_chains(products: torch.Tensor, chain: int) -> torch.Tensor:
+    """Sums of the last dimension as a tensor core adds in float16: rounded once for 16 products.
+
+    Chains of ``chain`` products are added in float32.
+    """
+    steps = products.double().unflatten(-1, (-1, chain // 16, 16)).sum(-1)
+    total = torch.zeros(products.shape[:-1])
+    for each in steps.unbind(-2):
+        partial = torch.zeros(products.shape[:-1], dtype=torch.float16)
+        for step in each.unbind(-1):
+            partial = (partial.double() + step).half()
+        total = total + partial.float()
+    return total
+
+
+@pytest.mark.parametrize("magnitude", [1.0, 1e-3])
+@pytest.mark.parametrize("sign", [-1.0, 0.0])
+@pytest.mark.parametrize("k", [16, 48, 64, 1024, 131072])
+def test_chains_of_64_in_float16_meet_what_they_declare(k, sign, magnitude):
+    generator = torch.Generator().manual_seed(k)
+    x, weight = torch.rand(2, 4, k, generator=generator).mul(1 - sign).add(sign).half()
+    x = (x.double() * magnitude).half()
+    products = F.pad(x.double() * weight.double(), (0, -k % 64))
+    exact = products.sum(-1)
+    magnitudes = products.abs().sum(-1)
+    bound = 4 * math.sqrt(k + 2) * 2**-13 * magnitudes + math.ceil(k / 16) * 2**-25
+    assert ((float16_chains(products, 64).double() - exact).abs() <= bound).all()
+    if k == 131072 and sign == 0 and magnitude == 1:
+        # The same declaration shows one chain over all of K for what it is.
+        assert ((float16_chains(products, k).double() - exact).abs() > bound).all()
+
+
+def test_a_spacing_widens_the_bound_by_what_underflow_loses():
+    x, weight = torch.zeros(1, 33).half(), torch.zeros(1, 33).half()
+    plain = numerics.error_bound(x, weight, None, 2.0, Accumulation(2**-13))
+    spaced = numerics.error_bound(x, weight, None, 2.0, Accumulation(2**-13, spacing=2**-24))
+    assert (spaced - plain).item() == pytest.approx((1 + 2 / 4) * 3 * 2**-25)

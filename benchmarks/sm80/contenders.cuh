@@ -11,21 +11,27 @@
 
 // The contenders that are not compiled from CUTLASS.
 
-inline std::vector<Contender> ours(const std::vector<fusedops::Instance>& instances) {
+inline std::vector<Contender> ours(const std::vector<fusedops::Instance>& instances,
+                                   fusedops::DType dtype) {
+  int multiprocessors;
+  CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
   std::vector<Contender> all;
   for (const fusedops::Instance& instance : instances) {
-    all.push_back({"ours", instance.label, instance.shared_memory, [instance](const Operands& o) {
+    if (instance.dtype != dtype) continue;
+    const std::string name = std::string(instance.kernel) + " " + instance.label;
+    all.push_back({"ours", name, instance.shared_memory, [=](const Operands& o) {
                      fusedops::GemmArgs args{};
                      args.x = o.x;
                      args.weight = o.weight;
                      args.bias = o.bias;
                      args.out = o.out;
                      args.scale = o.scale;
+                     args.multiprocessors = multiprocessors;
                      args.problem.m = o.m;
                      args.problem.n = o.n;
                      args.problem.k = o.k;
-                     args.problem.dtype = instance.dtype;
-                     args.problem.bias_dtype = instance.dtype;
+                     args.problem.dtype = dtype;
+                     args.problem.bias_dtype = dtype;
                      args.problem.x_stride_m = o.x_stride;
                      args.problem.w_stride_n = o.w_stride;
                      args.problem.x_stride_k = args.problem.w_stride_k = 1;

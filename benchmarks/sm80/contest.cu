@@ -186,7 +186,9 @@ std::vector<Shape> grid_without(const std::vector<Shape>& timed) {
                           {4096, 14336}, {1024, 8192}, {8192, 1024}};
   for (const auto& [n, k] : sides) {
     for (const int m : {64, 128, 256, 512, 1024, 2048, 4096, 16384}) {
-      const auto same = [&](const Shape& s) { return s.m == m && s.n == n && s.k == k; };
+      const auto same = [m, n = n, k = k](const Shape& s) {
+        return s.m == m && s.n == n && s.k == k;
+      };
       if (std::none_of(timed.begin(), timed.end(), same)) shapes.push_back({m, n, k});
     }
   }
@@ -196,8 +198,9 @@ std::vector<Shape> grid_without(const std::vector<Shape>& timed) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto bf16 = ours(fusedops::sm80::bf16_instances());
-  const auto float16_sums = ours(fusedops::sm80::fp16_accumulation_instances());
+  using fusedops::DType;
+  const auto bf16 = ours(fusedops::sm80::bf16_instances(), DType::bfloat16);
+  const auto float16_sums = ours(fusedops::sm80::fp16_accumulation_instances(), DType::float16);
   if (argc == 2 && std::strcmp(argv[1], "touch") == 0) {
     touch<__nv_bfloat16>(bf16);
     touch<__half>(float16_sums);
@@ -229,7 +232,8 @@ int main(int argc, char** argv) {
   check<__half>("float16 sums", float16_sums, kFloat16Chains, csv);
   time<__half>("float16 sums", with_peers, shapes, kRounds, csv);
 
-  time<__nv_bfloat16>("float32 sums", bf16, grid_without(shapes), kRounds, csv);
-  time<__half>("float16 sums", float16_sums, grid_without(shapes), kRounds, csv);
+  const auto rest = grid_without(shapes);
+  time<__nv_bfloat16>("float32 sums", bf16, rest, kRounds, csv);
+  time<__half>("float16 sums", float16_sums, rest, kRounds, csv);
   std::fclose(csv);
 }

@@ -2,32 +2,32 @@
 
 python benchmarks/sm80/predict.py
 
-It reads the committed results (h200_sm80.json, and the skinny kernels' rows of the H200's table),
-asks this build what sm_89 and sm_90 can hold of each kernel, and writes the RTX 4090's table and
-benchmarks/results/rtx4090_predicted.json.
+It reads the committed results (h200_sm80.json), asks this build what sm_89 and sm_90 can hold of
+each kernel, and writes the RTX 4090's table and benchmarks/results/rtx4090_predicted.json.
 
 A kernel's time is taken as its launch, the busier of tensor cores and memory, and cycles lost to
 everything else. The 4090's floor is recomputed from its peaks, with its own number of turns; the
 lost cycles of a turn are the H200's, more where fewer blocks are resident to hide them. That errs
 on the slow side: an Ada multiprocessor multiplies a fifth as fast, so loads that are the bottleneck
-of an H200 hide there. The clock is the boost clock that the peaks are stated for.
+of an H200 hide there. The clock is the boost clock that the peaks are stated for. Below 64 rows
+the skinny kernels are given memory's time alone.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fusedops import native
+from fusedops import backends, native
 from fusedops.bench.peaks import FP16_ACCUMULATION, PEAKS
 from fusedops.bench.table import one_row_a_line
-from fusedops.registry import H200, RTX_4090, Measurement, Table
+from fusedops.registry import H200, RTX_4090, Measurement, Problem, Table, dtype_name
 from fusedops.registry.problem import Card
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +35,10 @@ RESULTS = ROOT / "benchmarks" / "results"
 TABLES = ROOT / "registry" / "tables"
 LAUNCH = 4.0
 """Microseconds that an empty kernel takes between two events."""
+FEW_ROWS, LEAST_ROWS = (1, 8, 16, 32), 64
+"""The rows that only the skinny kernels' model covers, and where the measurements begin."""
+SKINNY_SHARE = 0.8
+"""Of memory's rate: what the skinny kernels reach on an H200, whose memory is faster."""
 NEAR = 1.25
 """The table keeps configurations up to so many times slower than the best."""
 ELEMENT = 2
@@ -116,7 +120,7 @@ def work(shape: Shape, instance: Any, sums: str) -> Work | None:
     return Work(shape, sums, instance.tile, resident)
 
 
-def predictions(contest: Mapping[str, Any], h200: Table) -> Iterator[tuple[Work, Measurement]]:
+def predictions(contest: Mapping[str, Any]) -> Iterator[tuple[Work, Measurement]]:
     """Each kernel that was timed on the H200 and runs on the 4090."""
     rates = {
         "float32": 1e12 * contest["rates"]["float32 sums"],
@@ -127,28 +131,29 @@ def predictions(contest: Mapping[str, Any], h200: Table) -> Iterator[tuple[Work,
     flops = {"float32": peaks["bfloat16"], "float16": peaks[FP16_ACCUMULATION]}
     target = Processor.with_rates(RTX_4090, 2.52e9, flops)
     compiled = instances()
-    kernels = {"float32": "cuda.sm80_multistage", "float16": "cuda.sm80_fp16_accumulation"}
-    timed = {
-        (kernels[row["sums"]], row["name"], (row["m"], row["n"], row["k"])): row
-        for row in contest["times"]
-        if row["family"] == "ours"
-    }
-    for (kernel, label, shape), row in timed.items():
+    for row in contest["times"]:
+        kernel, _, label = row["name"].partition(" ")
         instance = compiled.get((kernel, label))
+        shape = row["m"], row["n"], row["k"]
         each = work(shape, instance, row["sums"]) if instance is not None else None
-        if each is not None:
-            time = carry_over(each, row["microseconds"], source, target)
-            for dtype in ("bfloat16", "float16") if row["sums"] == "float32" else ("float16",):
-                name = label.replace("bf16", "fp16") if dtype == "float16" else label
-                yield each, Measurement(*shape, dtype, kernel, name, round(time, 2))
-    for row in h200.measurements:
-        instance = compiled.get((row.kernel, row.config))
-        each = None
-        if row.kernel == "cuda.skinny" and instance is not None:
-            each = work(row.shape, instance, "float32")
-        if each is not None:
-            time = carry_over(each, row.microseconds, source, target)
-            yield each, Measurement(*row.shape, row.dtype, row.kernel, row.config, round(time, 2))
+        if each is None:
+            continue
+        time = round(carry_over(each, row["microseconds"], source, target), 2)
+        if row["sums"] == "float32":  # measured in bfloat16
+            yield each, Measurement(*shape, "bfloat16", kernel, label, time)
+        yield each, Measurement(*shape, "float16", kernel, label.replace("bf16", "fp16"), time)
+
+
+def few_rows(shapes: Iterable[Shape]) -> Iterator[Measurement]:
+    """The skinny kernels, which wait for memory and little else, on few rows of these shapes."""
+    (skinny,) = (kernel for kernel in backends.kernels() if kernel.name == "cuda.skinny")
+    for n, k in sorted({(n, k) for _, n, k in shapes}):
+        for m in FEW_ROWS:
+            for dtype in (torch.bfloat16, torch.float16):
+                floor = PEAKS[RTX_4090.name].floor((m, n, k), dtype)
+                config = skinny.configs(Problem.contiguous(m, n, k, dtype, card=RTX_4090))[0]
+                time = round(LAUNCH + floor / SKINNY_SHARE, 2)
+                yield Measurement(m, n, k, dtype_name(dtype), skinny.name, str(config), time)
 
 
 def summary(work: Work, best: Measurement) -> dict[str, Any]:
@@ -164,9 +169,8 @@ def summary(work: Work, best: Measurement) -> dict[str, Any]:
 
 def main() -> None:
     contest = json.loads((RESULTS / "h200_sm80.json").read_text())
-    h200 = Table.parse(json.loads((TABLES / "nvidia_h200.json").read_text()))
     all_of: dict[tuple[Shape, str, str], list[tuple[Work, Measurement]]] = {}
-    for each, row in predictions(contest, h200):
+    for each, row in predictions(contest):
         all_of.setdefault((row.shape, row.dtype, each.sums), []).append((each, row))
     origin = (
         "computed, not measured: benchmarks/sm80/predict.py from benchmarks/results/h200_sm80.json "
@@ -179,6 +183,7 @@ def main() -> None:
         rows += [row for _, row in group if row.microseconds <= limit]
         if dtype == ("bfloat16" if sums == "float32" else "float16"):
             best.append(summary(*group[0]))
+    rows += few_rows(row.shape for row in rows if row.m == LEAST_ROWS)
     table = Table(RTX_4090.name, RTX_4090.capability, origin, tuple(rows))
     (TABLES / "nvidia_geforce_rtx_4090.json").write_text(one_row_a_line(table))
     lines = ",\n  ".join(map(json.dumps, best))

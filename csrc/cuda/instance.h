@@ -75,5 +75,6 @@ std::vector<Instance> simt_instances();
 std::vector<Instance> sm90_instances();
 std::vector<Instance> sm90_skinny_instances();
 std::vector<Instance> sm90_fp32_instances();
+std::vector<Instance> sm90_tf32_instances();
 
 }  // namespace fusedops

@@ -23,6 +23,7 @@ const std::vector<Instance>& instances() {
     for (const Instance& instance : simt_instances()) list.push_back(instance);
 #ifdef FUSEDOPS_SM90
     for (const Instance& instance : sm90_fp32_instances()) list.push_back(instance);
+    for (const Instance& instance : sm90_tf32_instances()) list.push_back(instance);
     for (const Instance& instance : sm90_instances()) list.push_back(instance);
     for (const Instance& instance : sm90_skinny_instances()) list.push_back(instance);
 #endif

@@ -96,8 +96,7 @@ Instance instance(const char* label, const char* entry_symbol) {
 // APPLY(name, warps_m, warps_n, groups of rows a thread, stages, blocks that an SM should hold)
 #define FUSEDOPS_SIMT_TILES(APPLY)        \
   APPLY(fp32_128x128x8_s4, 2, 2, 4, 4, 2) \
-  APPLY(fp32_64x128x8_s4, 2, 2, 2, 4, 4)  \
-  APPLY(fp32_64x64x8_s4, 2, 1, 2, 4, 8)
+  APPLY(fp32_64x128x8_s4, 2, 2, 2, 4, 4)
 
 FUSEDOPS_SIMT_TILES(FUSEDOPS_SIMT_KERNEL)
 

@@ -148,8 +148,8 @@ Instance instance(const char* label, const char* entry_symbol) {
   APPLY(__VA_ARGS__, 128, 128, 64, 3, 2, 2) \
   APPLY(__VA_ARGS__, 128, 128, 64, 3, 2, 4) \
   APPLY(__VA_ARGS__, 128, 128, 32, 3, 2, 2) \
-  APPLY(__VA_ARGS__, 128, 64, 64, 3, 2, 2)  \
-  APPLY(__VA_ARGS__, 64, 128, 64, 3, 2, 2)  \
+  APPLY(__VA_ARGS__, 128, 64, 64, 4, 4, 2)  \
+  APPLY(__VA_ARGS__, 64, 128, 64, 4, 2, 4)  \
   APPLY(__VA_ARGS__, 64, 64, 64, 3, 2, 2)   \
   APPLY(__VA_ARGS__, 64, 64, 64, 6, 2, 2)   \
   APPLY(__VA_ARGS__, 32, 64, 64, 6, 1, 4)

@@ -60,7 +60,7 @@ struct Config {
   static constexpr int kProducerRegisters = 24;
   static constexpr int kConsumerRegisters = 240;
 
-  // TMA boxes are one swizzle row (64 elements) wide.
+  // TMA boxes are one swizzle row (64 elements of 16 bits, 32 of float32) wide.
   static constexpr int kBoxColumns = kSwizzleBytes / static_cast<int>(sizeof(Element));
   static constexpr int kBoxes = kTileK / kBoxColumns;
   static constexpr int kBoxRowsA = kTileM / kClusterN;
@@ -74,9 +74,8 @@ struct Config {
   // own staging buffers. A piece's outputs are all in registers at once, beside the accumulators.
   static constexpr int kWarpRows = kWgmmaM / kWarpsPerWarpgroup;
   static constexpr int kAccumulators = kBlocksM * kTileN / 2;
-  static constexpr int kWidestPiece = kAccumulators > 160                  ? 16
-                                      : kAccumulators > 128 || kSplitK > 1 ? 32
-                                                                           : 64;
+  static constexpr bool kNarrowPieces = kAccumulators > 128 || kSplitK > 1 || sizeof(Element) == 4;
+  static constexpr int kWidestPiece = kAccumulators > 160 ? 16 : kNarrowPieces ? 32 : 64;
   static constexpr int kPieceWidth = kShareColumns % 64 == 0   ? kWidestPiece
                                      : kShareColumns % 32 == 0 ? std::min(32, kWidestPiece)
                                                                : 16;
@@ -87,7 +86,7 @@ struct Config {
   static constexpr int kBiases = kTransposed ? kBlocksM * kWgmmaM : kShareColumns;
   static constexpr int kStagingBuffers = kSplitK > 1 ? 1 : 2;
 
-  static_assert(sizeof(Element) == 2);
+  static_assert(sizeof(Element) == 2 || (sizeof(Element) == 4 && !kTransposed));
   static_assert(kTileM % (kWgmmaM * kConsumersPerTile) == 0);
   static_assert(kShareColumns % kPieceWidth == 0 && kTileK % kBoxColumns == 0);
   static_assert(kBoxRowsA % 8 == 0 && kBoxRowsB % 8 == 0, "boxes hold whole swizzle atoms");

@@ -111,10 +111,9 @@ Instance instance(const char* label, const char* entry_symbol, const char* summa
       #NAME, "gemm_sig_res_sm90_" #NAME, SUMMATION),
 
 // APPLY(pieces, name, order of summation, blocks that split K)
-#define FUSEDOPS_FP32_CONFIGS(APPLY)                                      \
-  APPLY(ThreeBf16, fp32_128x128x64_bf16x6, "bf16x6_k64", 1)               \
-  APPLY(ThreeBf16, fp32_128x128x64_bf16x6_split2, "bf16x6_k64_split2", 2) \
-  APPLY(ThreeBf16, fp32_128x128x64_bf16x6_split4, "bf16x6_k64_split4", 4)
+#define FUSEDOPS_FP32_CONFIGS(APPLY)                        \
+  APPLY(ThreeBf16, fp32_128x128x64_bf16x6, "bf16x6_k64", 1) \
+  APPLY(ThreeBf16, fp32_128x128x64_bf16x6_split2, "bf16x6_k64_split2", 2)
 
 FUSEDOPS_FP32_CONFIGS(FUSEDOPS_FP32_KERNEL)
 

@@ -100,9 +100,9 @@ class Chunks {
  private:
   __device__ __forceinline__ void locate() {
     if (done()) return;
-    const TilePosition position = share_.order.locate(tile_);
-    row_ = position.row * kTileM;
-    column_ = position.column * kTileN;
+    const TilePosition tile = share_.order.locate(tile_);
+    row_ = tile.row * kTileM;
+    column_ = tile.column * kTileN;
   }
 
   const Share& share_;
@@ -155,6 +155,7 @@ __device__ __forceinline__ void split_weight(SharedStorage<Scheme>& shared, cons
   Ring<kSplitStages> split;
   for (Chunks chunks(share); !chunks.done(); chunks.advance()) {
     wait(shared.weight_full[splitter][raw.stage], raw.parity);
+    wait(shared.pieces_empty[split.stage], split.parity ^ 1);
     constexpr int kHalfSteps = kSteps / kSplitters;
 #pragma unroll
     for (int step = 0; step < kHalfSteps; ++step) {
@@ -165,7 +166,6 @@ __device__ __forceinline__ void split_weight(SharedStorage<Scheme>& shared, cons
         Scheme::split(four.x, four.y, pieces[c]);
         Scheme::split(four.z, four.w, pieces[c + 4]);
       }
-      if (step == 0) wait(shared.pieces_empty[split.stage], split.parity ^ 1);
 #pragma unroll
       for (int piece = 0; piece < Scheme::kPieces; ++piece) {
 #pragma unroll
@@ -240,16 +240,22 @@ __device__ __forceinline__ void split_x(const float (&boxes)[kBoxes][kRows][kBox
   }
 }
 
+// One multiplier feeds the tensor cores while the other splits x and adds up. Named barriers: one a
+// warpgroup comes first, then one a multiplier for its turn, then one for both.
+constexpr int kFirstTurn = 1 + kMultipliers + kSplitters;
+
 __device__ __forceinline__ void wait_turn(int multiplier) {
-  asm volatile("bar.sync %0, %1;" ::"r"(5 + multiplier), "n"(2 * kWarpgroup) : "memory");
+  asm volatile("bar.sync %0, %1;" ::"r"(kFirstTurn + multiplier), "n"(2 * kWarpgroup) : "memory");
 }
+
 __device__ __forceinline__ void give_turn(int multiplier) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(5 + (multiplier ^ 1)), "n"(2 * kWarpgroup) : "memory");
+  const int other = multiplier ^ 1;
+  asm volatile("bar.arrive %0, %1;" ::"r"(kFirstTurn + other), "n"(2 * kWarpgroup) : "memory");
 }
 
 // Both multipliers are past their last chunk.
 __device__ __forceinline__ void wait_until_pieces_are_read() {
-  asm volatile("bar.sync %0, %1;" ::"n"(7), "n"(kMultipliers * kWarpgroup) : "memory");
+  asm volatile("bar.sync %0, %1;" ::"n"(kFirstTurn + 2), "n"(2 * kWarpgroup) : "memory");
 }
 
 // sums = the products of one chunk.

@@ -20,8 +20,9 @@ using Kernel = void (*)(CUtensorMap a_map, CUtensorMap b_map, CUtensorMap out_ma
                         Params<typename Config::Element, Epilogue> params);
 
 template <class Config>
-constexpr DType kDType =
-    std::is_same_v<typename Config::Element, __half> ? DType::float16 : DType::bfloat16;
+constexpr DType kDType = std::is_same_v<typename Config::Element, float>    ? DType::float32
+                         : std::is_same_v<typename Config::Element, __half> ? DType::float16
+                                                                            : DType::bfloat16;
 
 inline int tiles(int64_t extent, int64_t tile) {
   return static_cast<int>((extent + tile - 1) / tile);
@@ -42,8 +43,8 @@ TileOrder tile_order(const Problem& problem) {
 // A matrix of one row has no stride to follow, but the tensor map wants a legal one.
 inline MatrixView operand(const void* data, DType dtype, int64_t rows, int64_t k,
                           int64_t row_stride, int box_rows, int box_columns) {
-  constexpr int64_t kStrideUnit = 8;
-  const int64_t dense = (k + kStrideUnit - 1) / kStrideUnit * kStrideUnit;
+  const int64_t unit = 16 / size_of(dtype);
+  const int64_t dense = (k + unit - 1) / unit * unit;
   return {data, dtype, rows, k, rows == 1 ? dense : row_stride, box_rows, box_columns};
 }
 
@@ -56,7 +57,7 @@ cudaError_t launch(const GemmArgs& args) {
   constexpr int kBoxRowsX = Config::kTransposed ? Config::kBoxRowsB : Config::kBoxRowsA;
   constexpr int kBoxRowsWeight = Config::kTransposed ? Config::kBoxRowsA : Config::kBoxRowsB;
   CUtensorMap x_map{}, weight_map{}, out_map{};
-  const bool store_by_tma = problem.n % 8 == 0;
+  const bool store_by_tma = problem.n * size_of(kType) % 16 == 0;
   bool encoded = encode_tensor_map(operand(args.x, kType, problem.m, problem.k, problem.x_stride_m,
                                            kBoxRowsX, Config::kBoxColumns),
                                    x_map) &&

@@ -121,11 +121,12 @@ class Output {
   static constexpr int kSteps = Config::kPieceWidth / 16;
   static constexpr int kTogether = Config::kTransposed ? 2 : 4;
   using Values = float[8 * kSteps / kTogether][kTogether];
+  static constexpr int kChunk = 16 / sizeof(Element);  // outputs in 16 bytes
   static constexpr int kBiasesPerThread = (Config::kBiases + kWarpgroup - 1) / kWarpgroup;
 
   // The chunk of 16 bytes that TMA's swizzle for rows of this length has at `chunk` of `row`.
   static __device__ __forceinline__ int swizzled(int row, int chunk) {
-    constexpr int kChunks = Config::kPieceColumns / 8;
+    constexpr int kChunks = Config::kPieceColumns / kChunk;
     constexpr int kRowsPerSwizzleRow = 8 / kChunks;
     return chunk ^ (row / kRowsPerSwizzleRow % kChunks);
   }
@@ -166,7 +167,7 @@ class Output {
     ((all[i++] = numbers), ...);
   }
 
-  // Each lane gives stmatrix the address of one row of eight outputs.
+  // Each lane gives stmatrix the address of one row of eight outputs; float32 goes in pairs.
   __device__ __forceinline__ void stage(const Values& values, Piece& buffer) const {
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
@@ -177,6 +178,15 @@ class Output {
             pack(Element{}, first[2][0], first[3][0]), pack(Element{}, first[2][1], first[3][1])};
         const int row = 16 * step + lane_ / 16 * 8 + lane_ % 8;
         store_matrices_transposed(&buffer[row][swizzled(row, lane_ / 8 % 2) * 8], matrices);
+      } else if constexpr (sizeof(Element) == 4) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int row = lane_ / 4 + i % 2 * 8;
+          const int chunk = swizzled(row, 4 * step + i / 2 * 2 + lane_ % 4 / 2);
+          const float* const pair = &values[2 * step + i % 2][i / 2 * 2];
+          *reinterpret_cast<float2*>(&buffer[row][chunk * kChunk + lane_ % 2 * 2]) =
+              make_float2(pair[0], pair[1]);
+        }
       } else {
         const float (&upper)[4] = values[2 * step], (&lower)[4] = values[2 * step + 1];
         const uint32_t matrices[4] = {
@@ -221,7 +231,7 @@ class Output {
       for (int i = 0; i < Config::kPieceColumns; i += kWarp) {
         const int column = i + lane_;
         if (column < columns) {
-          target[column] = buffer[row][swizzled(row, column / 8) * 8 + column % 8];
+          target[column] = buffer[row][swizzled(row, column / kChunk) * kChunk + column % kChunk];
         }
       }
     }

@@ -196,7 +196,7 @@ template <class Config>
 __device__ __forceinline__ void multiply_stage(
     const SharedStorage<Config>& shared, uint32_t stage, int first_row,
     float (&accumulators)[Config::kBlocksM][Config::kTileN / 2], bool accumulate) {
-  constexpr int kStepsPerBox = Config::kBoxColumns / kWgmmaK;
+  constexpr int kStepsPerBox = kSwizzleBytes / kWgmmaBytesK;
   pin_registers(accumulators);
   fence_wgmma();
 #pragma unroll

@@ -18,7 +18,8 @@ namespace fusedops::sm90 {
 constexpr int kSwizzleBytes = 128;
 constexpr int kSwizzleAtomBytes = 8 * kSwizzleBytes;
 constexpr int kWgmmaM = 64;
-constexpr int kWgmmaK = 16;
+constexpr int kWgmmaK = 16;       // of 16-bit elements; 8 of float32, read as TF32
+constexpr int kWgmmaBytesK = 32;  // of either
 
 // The operand's descriptor: address, leading-dimension offset (unused under this swizzle), stride
 // between groups of eight rows, and the swizzle mode; offsets in units of 16 bytes.
@@ -29,20 +30,22 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(const void* operand) {
          (kSwizzle128B << 62);
 }
 
-// One step of 16 elements along K is 32 bytes inside the swizzle atom, whose base stays aligned.
-constexpr uint64_t kDescriptorStepK = kWgmmaK * 2 >> 4;
+// One step along K is 32 bytes inside the swizzle atom, whose base stays aligned.
+constexpr uint64_t kDescriptorStepK = kWgmmaBytesK >> 4;
 
 namespace detail {
 using cute::SM90::GMMA::Major;
 using cute::SM90::GMMA::ScaleOut;
 template <class Element, int kN>
 struct Wgmma;
-#define FUSEDOPS_WGMMA(N)                                                        \
-  template <>                                                                    \
-  struct Wgmma<__nv_bfloat16, N>                                                 \
-      : cute::SM90::GMMA::MMA_64x##N##x16_F32BF16BF16_SS<Major::K, Major::K> {}; \
-  template <>                                                                    \
-  struct Wgmma<__half, N> : cute::SM90::GMMA::MMA_64x##N##x16_F32F16F16_SS<Major::K, Major::K> {};
+#define FUSEDOPS_WGMMA(N)                                                                          \
+  template <>                                                                                      \
+  struct Wgmma<__nv_bfloat16, N>                                                                   \
+      : cute::SM90::GMMA::MMA_64x##N##x16_F32BF16BF16_SS<Major::K, Major::K> {};                   \
+  template <>                                                                                      \
+  struct Wgmma<__half, N> : cute::SM90::GMMA::MMA_64x##N##x16_F32F16F16_SS<Major::K, Major::K> {}; \
+  template <>                                                                                      \
+  struct Wgmma<float, N> : cute::SM90::GMMA::MMA_64x##N##x8_F32TF32TF32_SS_TN<> {};
 FUSEDOPS_WGMMA(64)
 FUSEDOPS_WGMMA(96)
 FUSEDOPS_WGMMA(128)
