@@ -1,6 +1,6 @@
 """Draw the plot of a benchmark from its JSON, on any machine.
 
-python benchmarks/plot.py benchmarks/results/h200_bfloat16.json docs/images/h200_bfloat16.png
+python benchmarks/plot.py benchmarks/results/h200_cold_bfloat16.json docs/images/h200_bfloat16.png
 """
 
 import sys

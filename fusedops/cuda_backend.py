@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -106,6 +107,7 @@ def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]
     return tuple(Instance(each.index, each.label) for each in able)
 
 
+SPLIT = re.compile(r"_split(\d+)")
 STREAMING = ("cuda.skinny", "cuda.sm90_skinny")
 CLUSTERED = (
     "cuda.sm90_cooperative",
@@ -118,8 +120,8 @@ CLUSTERED = (
 def estimated_time(problem: Problem, instance: Any) -> float:
     """That of a compiled instance, by the model for its kind of kernel."""
     tile_m, tile_n, _ = instance.tile
-    _, _, split = instance.summation.partition("_split")
-    split_k = int(split or 1)
+    split = SPLIT.search(instance.summation)
+    split_k = int(split[1]) if split else 1
     if instance.kernel in STREAMING:
         return streamed_time(
             problem,

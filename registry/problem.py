@@ -70,6 +70,12 @@ class Problem:
         )
         return problem if card is None else card.place(problem)
 
+    @property
+    def arithmetic(self) -> str:
+        """What measurements go by: the dtype's name, or "tf32" for float32 where TF32 is allowed."""
+        tf32 = self.dtype == torch.float32 and self.fp32_precision == "tf32"
+        return "tf32" if tf32 else dtype_name(self.dtype)
+
     def resized(self, m: int, n: int, k: int) -> Problem:
         """The same problem of another size, its operands contiguous."""
         x_strides, weight_strides = _row_major(m, k), _row_major(n, k)

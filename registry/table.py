@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from .kernel import Kernel
-from .problem import Problem, dtype_name
+from .problem import Problem
 
 NEIGHBOURS = 4
 REACH = math.log(2)
@@ -21,7 +21,10 @@ than the nearest."""
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The median time of one kernel and configuration at one shape."""
+    """The median time of one kernel and configuration at one shape.
+
+    ``dtype`` is the operands', or "tf32": float32 whose products may be taken in TF32.
+    """
 
     m: int
     n: int
@@ -83,9 +86,9 @@ class Table:
     def nearest(self, problem: Problem) -> list[Measurement]:
         """The rows of the shapes nearest to the problem in log space, nearest first.
 
-        Those of its dtype; those of its own shape alone, if it was measured.
+        Those of its arithmetic; those of its own shape alone, if it was measured.
         """
-        rows = [row for row in self.measurements if row.dtype == dtype_name(problem.dtype)]
+        rows = [row for row in self.measurements if row.dtype == problem.arithmetic]
         distances = {row.shape: row.distance(problem) for row in rows}
         shapes = sorted(distances, key=distances.__getitem__)[:NEIGHBOURS]
         if not shapes:

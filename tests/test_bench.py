@@ -15,7 +15,7 @@ from fusedops import backends
 from fusedops.__main__ import main
 from fusedops.bench import measure, peers
 from fusedops.bench.candidates import AUTO, gather
-from fusedops.bench.peaks import PEAKS, TF32, copy_bandwidth
+from fusedops.bench.peaks import FP16_ACCUMULATION, PEAKS, TF32, copy_bandwidth
 from fusedops.bench.report import Columns, Report, Row
 from fusedops.bench.suite import ready
 from fusedops.bench.table import add_to_table
@@ -204,11 +204,13 @@ def test_the_table_lists_what_was_timed_and_keeps_the_rest(tmp_path, monkeypatch
     add("float16", "ieee", {"mm": 1.0, AUTO: 2.0, "a.one x": 4.0})
     add("float32", "ieee", {"a.one y": 6.0, "a.two": 5.0})
     add("float32", TF32, {"a.two": 4.5, "a.three x": 3.0})
-    assert set(add("float16", "ieee", {"a.one z": 3.0})) == {
+    add("float16", "ieee", {"a.one z": 3.0, "a.two far": 3.4, "a.three near": 3.2})
+    assert set(add("float16", FP16_ACCUMULATION, {"a.four": 2.0})) == {
         row("float16", "a.one", "z", 3.0),
-        row("float32", "a.one", "y", 6.0),
-        row("float32", "a.two", "", 4.5),
-        row("float32", "a.three", "x", 3.0),
+        row("float16", "a.three", "near", 3.2),
+        row("float16", "a.four", "", 2.0),
+        row("float32", "a.two", "", 5.0),
+        row("tf32", "a.three", "x", 3.0),
     }
 
 

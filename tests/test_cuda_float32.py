@@ -133,7 +133,7 @@ def test_simt_takes_any_strides():
 def test_tf32_asks_for_permission():
     generator = torch.Generator("cuda").manual_seed(8)
     x, weight = normal(128, 128, generator), normal(128, 128, generator)
-    with precision(Case(1, 1, 1, tf32=True)):
+    with precision(Case(1, 1, 1, reduced=True)):
         kernel = kernel_for("cuda.sm90_tf32", x, weight)
-    with precision(Case(1, 1, 1, tf32=False)):
+    with precision(Case(1, 1, 1, reduced=False)):
         assert any("TF32" in reason for reason in kernel.why_not(describe(x, weight)))

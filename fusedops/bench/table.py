@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fusedops.bench.measure import is_ours
-from fusedops.bench.peaks import IEEE
+from fusedops.bench.peaks import FP16_ACCUMULATION, TF32
 from fusedops.bench.report import Report
 from fusedops.plans import device_facts
 from fusedops.registry import Measurement, Table
@@ -24,11 +24,12 @@ known at each; with the nearest shape's fastest alone, 10 %."""
 def add_to_table(path: Path, device: torch.device, report: Report) -> None:
     """Write each shape's fastest configurations; keep what the file has of other shapes and dtypes.
 
-    A report of a precision that the user must allow adds to what the dtype has without it.
+    A report with sums in float16 adds to what float16 has without them.
     """
     before = Table.parse(json.loads(path.read_text())).measurements if path.exists() else ()
+    arithmetic = TF32 if report.precision == TF32 else report.dtype
     measured = [
-        Measurement(*row.shape, report.dtype, *_kernel_and_config(name), round(time, 2))
+        Measurement(*row.shape, arithmetic, *_kernel_and_config(name), round(time, 2))
         for row in report.rows
         for name, time in _fastest(row.microseconds)
     ]
@@ -56,7 +57,7 @@ def _kernel_and_config(name: str) -> tuple[str, str]:
 
 def _key(row: Measurement, precision: str) -> tuple[object, ...]:
     of_shape = (row.dtype, row.shape)
-    return of_shape if precision == IEEE else (*of_shape, row.kernel, row.config)
+    return (*of_shape, row.kernel, row.config) if precision == FP16_ACCUMULATION else of_shape
 
 
 def one_row_a_line(table: Table) -> str:
