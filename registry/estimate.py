@@ -1,8 +1,8 @@
 """A modelled time: orders configurations where nothing was measured, and carries measurements over.
 
 In products that one multiprocessor's tensor cores could have done, or in microseconds: only ratios
-between estimates of one kernel mean anything. The constants of ``tiled_time`` were fitted to the order
-of the mma.sync tiles over 110 shapes in bfloat16 on an NVIDIA H200.
+between estimates of one kernel mean anything. The constants of ``tiled_time`` were fitted to the
+order of the mma.sync tiles over 110 shapes in bfloat16 on an NVIDIA H200.
 """
 
 from __future__ import annotations

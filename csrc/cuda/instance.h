@@ -49,8 +49,8 @@ struct Instance {
   // Every reason this instance cannot run the problem; empty means it can.
   std::vector<std::string> (*why_not)(const Instance&, const Problem&);
   cudaError_t (*launch)(const GemmArgs&);
-  const void* entry;         // the __global__ function
-  const char* entry_symbol;  // its name as ptxas reports it, hence extern "C"
+  const void* entry;                 // the __global__ function
+  const char* entry_symbol;          // its name as ptxas reports it, hence extern "C"
   int cluster_m = 1, cluster_n = 1;  // tiles whose blocks share operands
 };
 

@@ -22,7 +22,7 @@ known at each; with the nearest shape's fastest alone, 10 %."""
 
 
 def add_to_table(path: Path, device: torch.device, report: Report) -> None:
-    """Write each shape's fastest configurations; keep what the file has of other shapes and dtypes.
+    """Write each shape's fastest configurations; keep the file's other shapes and dtypes.
 
     A report with sums in float16 adds to what float16 has without them.
     """
