@@ -72,7 +72,7 @@ class Problem:
 
     @property
     def arithmetic(self) -> str:
-        """What measurements go by: the dtype's name, or "tf32" for float32 where TF32 is allowed."""
+        """What measurements go by: the dtype, or "tf32" for float32 where TF32 is allowed."""
         tf32 = self.dtype == torch.float32 and self.fp32_precision == "tf32"
         return "tf32" if tf32 else dtype_name(self.dtype)
 
