@@ -154,8 +154,9 @@ def built() -> set[str]:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_sensible_choices_on_an_h200(dtype):
     name = choose(Problem.contiguous(1024, 8192, 8192, dtype, card=H200))
-    preferred = {"cuda.sm90_cooperative", "cuda.sm90_pingpong"} & built()
-    assert name in (preferred or {"triton.pingpong", "triton.persistent_tma"})
+    hopper = {"cuda.sm90_cooperative", "cuda.sm90_pingpong"} & built()
+    any_card = {"cuda.sm80_multistage"} & built()  # ready, where Triton's have yet to be compiled
+    assert name in (hopper or any_card or {"triton.pingpong", "triton.persistent_tma"})
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
