@@ -96,9 +96,13 @@ def _reasons(instance: Any, problem: Problem) -> tuple[str, ...]:
 
 
 def _why_not(instances: Sequence[Any], problem: Problem) -> tuple[str, ...]:
-    """Nothing if some instance takes the problem; else the reasons of the one nearest to it."""
+    """Nothing if some instance takes the problem; else the reasons of the one nearest to it.
+
+    Of equals the largest tile's, which takes the most.
+    """
     same_dtype = [each for each in instances if each.dtype == dtype_name(problem.dtype)]
-    return min((_reasons(each, problem) for each in same_dtype or instances), key=len)
+    largest_first = sorted(same_dtype or instances, key=lambda each: each.tile, reverse=True)
+    return min((_reasons(each, problem) for each in largest_first), key=len)
 
 
 def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]:

@@ -110,3 +110,9 @@ def test_a_graph_of_launches_that_start_before_their_predecessors_end(name):
     for _ in range(3):
         graph.replay()
         assert torch.equal(buffers[0], expected)
+
+
+def test_too_many_rows_are_refused_by_the_largest_tile():
+    problem = Problem.contiguous(777, 512, 512, torch.bfloat16, card=H200)
+    (reason,) = kernel("cuda.sm90_skinny").why_not(problem)
+    assert "at most 64 rows" in reason
