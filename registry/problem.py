@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+FEW_ROWS = 64
+"""Up to so many rows of x the op is one pass over the weights."""
+
 
 def dtype_name(dtype: torch.dtype) -> str:
     """``torch.float16`` -> ``"float16"``."""

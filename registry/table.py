@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from .kernel import Kernel
-from .problem import Problem
+from .problem import FEW_ROWS, Problem
 
 NEIGHBOURS = 4
 REACH = math.log(2)
@@ -86,9 +86,12 @@ class Table:
     def nearest(self, problem: Problem) -> list[Measurement]:
         """The rows of the shapes nearest to the problem in log space, nearest first.
 
-        Those of its arithmetic; those of its own shape alone, if it was measured.
+        Those of its arithmetic; those of its own shape alone, if it was measured. Few rows of x and
+        many are timed differently, so neither speaks for the other where both were measured.
         """
         rows = [row for row in self.measurements if row.dtype == problem.arithmetic]
+        few = problem.m <= FEW_ROWS
+        rows = [row for row in rows if (row.m <= FEW_ROWS) == few] or rows
         distances = {row.shape: row.distance(problem) for row in rows}
         shapes = sorted(distances, key=distances.__getitem__)[:NEIGHBOURS]
         if not shapes:

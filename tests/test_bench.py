@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import runpy
 import sys
@@ -16,11 +17,12 @@ from fusedops.__main__ import main
 from fusedops.bench import measure, peers
 from fusedops.bench.candidates import AUTO, gather
 from fusedops.bench.peaks import FP16_ACCUMULATION, PEAKS, TF32, copy_bandwidth
-from fusedops.bench.report import Columns, Report, Row
+from fusedops.bench.report import COLD_L2, GRAPH, Columns, Report, Row
 from fusedops.bench.suite import ready
 from fusedops.bench.table import add_to_table
-from fusedops.bench.workload import operands
-from fusedops.registry import H200, RTX_4090, Measurement, Table
+from fusedops.bench.workload import GRID, SMALL_M, operands
+from fusedops.cli.bench import add_arguments, default_shapes, suite_of
+from fusedops.registry import FEW_ROWS, H200, RTX_4090, Measurement, Table
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -81,6 +83,7 @@ def test_a_file_beside(tmp_path):
         (["--dtype", "int8"], "known dtypes"),
         (["--graph"], "needs a CUDA device"),
         (["--table", "t.json"], "--configs"),
+        (["--table", "t.json", "--graph"], "not allowed with"),
         (["--json", "no/such/folder/f.json"], "no folder"),
         (["--beside", "nothing.py"], "no file"),
         (["--device", "magic"], "is no device"),
@@ -214,6 +217,31 @@ def test_the_table_lists_what_was_timed_and_keeps_the_rest(tmp_path, monkeypatch
     }
 
 
+@pytest.mark.parametrize(
+    ("options", "replayed", "shapes", "method"),
+    [
+        ([], [False, False], GRID, COLD_L2),
+        (["--graph"], [True, True], SMALL_M, GRAPH),
+        (["--table", "t"], [True, False], {*GRID, *SMALL_M}, f"{COLD_L2}; M up to 64: {GRAPH}"),
+    ],
+)
+def test_a_table_takes_few_rows_from_graphs(options, replayed, shapes, method, monkeypatch):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    request = parser.parse_args(
+        ["--configs", "--peers", "mm", "--shapes", f"{FEW_ROWS}x8x8,{FEW_ROWS + 1}x8x8", *options]
+    )
+    suite = suite_of(request, CPU)
+
+    for name in ("replayed", "call_by_call"):
+        monkeypatch.setattr(f"fusedops.bench.suite.{name}", lambda *_, name=name: {name: 1.0})
+    rows = suite.rows(lambda message: None)
+    assert ["replayed" in row.microseconds for row in rows] == replayed
+    card = torch.device("cuda")
+    assert sorted(default_shapes(request, card)) == sorted(shapes)
+    assert replace(suite, device=card).method == method
+
+
 def test_the_documentation_shows_the_committed_results(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
     with pytest.raises(SystemExit) as ended:
@@ -285,8 +313,9 @@ def test_the_bandwidth_of_a_copy_is_plausible():
 def test_bench_on_the_card(tmp_path):
     written, table = tmp_path / "bench.json", tmp_path / "table.json"
     command = ["bench", "--rounds", "2", "--peers", "mm,eager,seed", "--kernels", "torch.reference"]
-    more = ["--shapes", "64x64x64", "--configs", "--json", str(written), "--table", str(table)]
+    more = ["--shapes", "64x512x512", "--configs", "--json", str(written), "--table", str(table)]
     assert main([*command, *more]) == 0
     assert Report.read(written).rows[0].floor is not None
     assert Table.parse(json.loads(table.read_text())).measurements
+    assert Report.read(written).method == GRAPH
     assert main([*command, "--graph", "--shapes", "4x1024x1024"]) == 0

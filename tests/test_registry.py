@@ -108,17 +108,24 @@ def measurement(m: int, kernel: str, config: str = "second") -> Measurement:
 
 
 def test_the_nearest_measurement_in_log_space_chooses():
-    rows = (measurement(16, "torch.reference"), measurement(4096, "triton.tiled"))
+    rows = (measurement(128, "torch.reference"), measurement(32768, "triton.tiled"))
     table = Table(H200.name, (9, 0), "a test", rows)
-    assert [row.m for row in table.nearest(replace(PROBLEM, m=200))] == [16, 4096]
-    assert [row.m for row in table.nearest(replace(PROBLEM, m=300))] == [4096, 16]
-    for m in (16, 100):
-        assert [row.m for row in table.nearest(replace(PROBLEM, m=m))] == [16]
+    assert [row.m for row in table.nearest(replace(PROBLEM, m=1600))] == [128, 32768]
+    assert [row.m for row in table.nearest(replace(PROBLEM, m=2400))] == [32768, 128]
+    for m in (16, 128, 800):
+        assert [row.m for row in table.nearest(replace(PROBLEM, m=m))] == [128]
     assert table.nearest(replace(PROBLEM, dtype=torch.float64)) == []
     choice = select(PROBLEM, Request(), KERNELS, {}, replace(table, measurements=rows[:1]))
     assert choice.kernel is REFERENCE
     assert choice.config == "second"
-    assert "(16, 128, 32)" in choice.why
+    assert "(128, 128, 32)" in choice.why
+
+
+def test_few_rows_and_many_do_not_speak_for_each_other():
+    rows = (measurement(64, "torch.reference"), measurement(128, "triton.tiled"))
+    table = Table(H200.name, (9, 0), "a test", rows)
+    for m, nearest in ((1, 64), (63, 64), (65, 128), (128, 128)):
+        assert [row.m for row in table.nearest(replace(PROBLEM, m=m))] == [nearest]
 
 
 def test_a_measured_kernel_that_cannot_run_gives_way():

@@ -36,7 +36,7 @@ def add_to_table(path: Path, device: torch.device, report: Report) -> None:
     replaced = {_key(row, report.precision) for row in measured}
     kept = (row for row in before if _key(row, report.precision) not in replaced)
     packages = ", ".join(f"{name} {each}" for name, each in report.versions.items() if each)
-    origin = f"{report.date}, {packages}: {report.command}"
+    origin = f"{report.date}, {packages}, {report.method}: {report.command}"
     facts = device_facts(device)
     table = Table(facts["device_name"], facts["capability"], origin, (*kept, *measured))
     path.write_text(one_row_a_line(table))

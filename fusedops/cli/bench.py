@@ -1,8 +1,9 @@
 """Time every kernel that can run, beside F.linear, PyTorch, torch.compile, QuACK and the seed.
 
 Candidates are interleaved round by round, each call after a flush of the card's L2, or, with
---graph, replayed over more weights than the L2 holds. Nothing of ours is timed before it has been
-held to its error bound. Exit status: 1 where something of ours broke it, or could not run.
+--graph, replayed over more weights than the L2 holds. A table's shapes of up to 64 rows of x are
+replayed, its others called. Nothing of ours is timed before it has been held to its error bound.
+Exit status: 1 where something of ours broke it, or could not run.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from fusedops.bench import report as reports
 from fusedops.bench import workload
 from fusedops.bench.peaks import FP16_ACCUMULATION, IEEE, TF32, peaks_of
 from fusedops.bench.peers import DEFAULT, PEERS, beside
-from fusedops.bench.suite import Suite, ready
+from fusedops.bench.suite import EVERY_ROW, NO_ROWS, Suite, ready
 from fusedops.bench.table import add_to_table
 from fusedops.bench.workload import Shape, shape_name
 from fusedops.cli import arguments
-from fusedops.registry import dtype_name
+from fusedops.registry import FEW_ROWS, dtype_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.names_of(lambda: {kernel.name: kernel for kernel in backends.kernels()}),
         help="only these of ours, separated by commas",
     )
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         "--graph", action="store_true", help="replay CUDA graphs over cold weights: for a small M"
+    )
+    how.add_argument(
+        "--table", type=Path, metavar="FILE", help="with --configs: add to a table of the registry"
     )
     parser.add_argument("--configs", action="store_true", help="time every configuration")
     parser.add_argument(
@@ -60,9 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-tf32", action="store_true", help="set PyTorch's switch, for ours and for the peers"
     )
     allowed.add_argument("--allow-fp16-accumulation", action="store_true", help="likewise")
-    parser.add_argument(
-        "--table", type=Path, metavar="FILE", help="with --configs: add to a table of the registry"
-    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them (needs matplotlib)")
 
@@ -132,7 +134,7 @@ def suite_of(args: argparse.Namespace, device: torch.device) -> Suite:
     return Suite(
         shapes=[shape for each in args.shapes for shape in each]
         if args.shapes
-        else default_shapes(args.graph, device),
+        else default_shapes(args, device),
         dtype=dtype,
         device=device,
         peers=peers,
@@ -141,14 +143,16 @@ def suite_of(args: argparse.Namespace, device: torch.device) -> Suite:
         peaks=peaks_of(device),
         precision=allow(args.allow_tf32, args.allow_fp16_accumulation),
         rounds=args.rounds,
-        graph=args.graph,
+        replayed_rows=EVERY_ROW if args.graph else FEW_ROWS if args.table else NO_ROWS,
         every_config=args.configs,
     )
 
 
-def default_shapes(graph: bool, device: torch.device) -> tuple[Shape, ...]:
-    if graph:
+def default_shapes(args: argparse.Namespace, device: torch.device) -> tuple[Shape, ...]:
+    if args.graph:
         return workload.SMALL_M
+    if args.table:
+        return tuple(dict.fromkeys((*workload.GRID, *workload.SMALL_M)))
     return workload.GRID if device.type == "cuda" else workload.FOR_A_CPU
 
 
