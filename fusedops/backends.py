@@ -13,7 +13,7 @@ from fusedops import native, reference
 from fusedops.cpu_backend import KERNELS as CPU_KERNELS
 from fusedops.cuda_backend import cuda_kernels
 from fusedops.numerics import FP32_ROUNDOFF, FP64_ROUNDOFF, TENSOR_CORE_CHAIN, TF32_ROUNDOFF
-from fusedops.registry import Accumulation, Kernel, Launch, Problem
+from fusedops.registry import Accumulation, BackwardProblem, Kernel, Launch, Problem
 from fusedops.triton_kernels import KERNELS as TRITON_KERNELS
 
 
@@ -21,6 +21,12 @@ from fusedops.triton_kernels import KERNELS as TRITON_KERNELS
 def kernels() -> tuple[Kernel, ...]:
     """Every kernel: the compiled ones the catalogue lists, Triton's, the CPU's, the reference."""
     return (*cuda_kernels(), *TRITON_KERNELS, *CPU_KERNELS, REFERENCE)
+
+
+@cache
+def backward_kernels() -> tuple[Kernel, ...]:
+    """Every kernel of the gradient with respect to z."""
+    return (REFERENCE_BACKWARD,)
 
 
 @cache
@@ -48,10 +54,14 @@ def _prepare_reference(problem: Problem, config: None) -> Launch:
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        scale: float,
+        scale: float | torch.Tensor,
         out: torch.Tensor,
+        z_out: torch.Tensor | None = None,
     ) -> None:
-        out.copy_(reference.gemm_sig_res(x, weight, bias, scale))
+        y, z = reference.with_z(x, weight, bias, scale)
+        out.copy_(y)
+        if z_out is not None:
+            z_out.copy_(z)
 
     return launch
 
@@ -63,4 +73,40 @@ REFERENCE = Kernel(
     why_not=lambda problem: (),
     configs=lambda problem: (None,),
     prepare=_prepare_reference,
+    writes_z=True,
+    reads_scale=True,
+)
+
+
+def _prepare_reference_backward(problem: Problem, config: None) -> Launch:
+    assert isinstance(problem, BackwardProblem)
+
+    def launch(
+        grad: torch.Tensor,
+        saved: torch.Tensor,
+        scale: float | torch.Tensor,
+        dz_out: torch.Tensor | None,
+        dbias: torch.Tensor | None,
+        dscale: torch.Tensor | None,
+    ) -> None:
+        dz, sigmoid = reference.backward(grad, saved, scale, problem.steps)
+        if dz_out is not None:
+            dz_out.copy_(dz)
+        if dbias is not None:
+            dbias.copy_(dz.sum(0))
+        if dscale is not None:
+            assert sigmoid is not None
+            dscale.copy_((grad.to(sigmoid.dtype) * sigmoid).sum())
+
+    return launch
+
+
+REFERENCE_BACKWARD = Kernel(
+    name="torch.reference_backward",
+    backend="reference",
+    accumulation=_reference_accumulation,
+    why_not=lambda problem: (),
+    configs=lambda problem: (None,),
+    prepare=_prepare_reference_backward,
+    reads_scale=True,
 )

@@ -10,14 +10,14 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_types(x: object, weight: object, bias: object, scale: object) -> None:
-    """Raise TypeError where an argument is not a tensor, or scale not a number."""
+    """Raise TypeError where an argument is not a tensor, or scale neither that nor a number."""
     operands = {"x": x, "weight": weight, "bias": bias}
     for name, value in operands.items():
         if not (isinstance(value, torch.Tensor) or (name == "bias" and value is None)):
             given = ", ".join(f"{key} is {type(each).__name__}" for key, each in operands.items())
             raise TypeError(f"gemm_sig_res takes tensors: {given}")
-    if not isinstance(scale, (int, float, torch.SymFloat, torch.SymInt)):
-        raise TypeError(f"scale must be a number, not {type(scale).__name__}")
+    if not isinstance(scale, (int, float, torch.SymFloat, torch.SymInt, torch.Tensor)):
+        raise TypeError(f"scale must be a number or a tensor, not {type(scale).__name__}")
 
 
 def check(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[int, ...]:
@@ -43,6 +43,28 @@ def check(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> t
             devices += f", bias on {bias.device}"
         raise ValueError(f"all operands must be on one device: {devices}")
     return (*x.shape[:-1], weight.shape[0])
+
+
+def check_scale_tensor(scale: torch.Tensor, x: torch.Tensor) -> None:
+    """Raise TypeError or ValueError for a tensor that cannot be x's scale."""
+    if scale.dtype not in DTYPES:
+        known = ", ".join(dtype_name(dtype) for dtype in DTYPES)
+        raise TypeError(f"scale must have one of the dtypes {known}, not {dtype_name(scale.dtype)}")
+    if scale.dim() != 0:
+        raise ValueError(f"scale must be a number or a 0-d tensor: it is {tuple(scale.shape)}")
+    if scale.device != x.device:
+        raise ValueError(f"scale must be on x's device, {x.device}: it is on {scale.device}")
+
+
+def check_out(out: torch.Tensor, shape: tuple[int, ...], x: torch.Tensor) -> None:
+    """Raise TypeError or ValueError for a tensor that cannot take the result."""
+    if out.dtype != x.dtype:
+        given = dtype_name(out.dtype)
+        raise TypeError(f"out must have x's dtype, {dtype_name(x.dtype)}: it is {given}")
+    if tuple(out.shape) != tuple(shape):
+        raise ValueError(f"out must be {tuple(shape)}: it is {tuple(out.shape)}")
+    if out.device != x.device:
+        raise ValueError(f"out must be on x's device, {x.device}: it is on {out.device}")
 
 
 def _layouts(*operands: torch.Tensor | None) -> str:

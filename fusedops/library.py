@@ -1,4 +1,4 @@
-"""The torch.library side: definition, kernels and fake kernels, registered once at import.
+"""The torch.library side: definitions and every dispatch key's kernel, registered once at import.
 
 Everything is registered before the first call can be traced: PyTorch keeps what it found then.
 """
@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from fusedops.checks import check
+from fusedops import autocast, backward, flops, plans
+from fusedops.autograd import differentiable
+from fusedops.checks import check, check_out, check_scale_tensor
 from fusedops.plans import compute
+from fusedops.transforms import decomposed, vmap_rule
 
 NAMESPACE = "fusedops"
-SCHEMA = "(Tensor x, Tensor weight, Tensor? bias=None, float scale=1.0) -> Tensor"
-FORCED_SCHEMA = "(Tensor x, Tensor weight, Tensor? bias, float scale, str backend) -> Tensor"
+OPERANDS = "Tensor x, Tensor weight, Tensor? bias"
 
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 _dispatch_modes = torch._C._len_torch_dispatch_stack
@@ -24,6 +26,7 @@ _function_modes = torch._C._len_torch_function_stack
 _transforms = torch._C._are_functorch_transforms_active
 _profiling = torch._C._autograd._profiler_enabled
 _tracing = torch._C._is_tracing
+_autocasting = torch._C._is_any_autocast_enabled
 _library = torch.library.Library(NAMESPACE, "DEF")
 
 
@@ -35,7 +38,7 @@ def only_computes(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | No
         and type(weight) in _PLAIN_TYPES
         and (bias is None or (type(bias) in _PLAIN_TYPES and not bias.is_neg()))
         and not (x.is_neg() or weight.is_neg())
-        and not (_dispatch_modes() or _transforms())
+        and not (_dispatch_modes() or _transforms() or _profiling())
     )
 
 
@@ -44,48 +47,144 @@ def is_plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
     dispatcher, which costs the host a quarter of a small call, would change nothing."""
     return (
         only_computes(x, weight, bias)
-        and not (
-            (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
-            and torch.is_grad_enabled()
-        )
-        and not (_function_modes() or _profiling() or _tracing())
+        and not (_wants_grad(x, weight, bias) and torch.is_grad_enabled())
+        and not (_function_modes() or _tracing() or _autocasting())
         and forward_ad._current_level < 0
     )
+
+
+def _wants_grad(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    return x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
 
 
 def _fake(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None = None,
-    scale: float = 1.0,
+    scale: float | torch.Tensor = 1.0,
     backend: str | None = None,
 ) -> torch.Tensor:
+    if isinstance(scale, torch.Tensor):
+        check_scale_tensor(scale, x)
     return x.new_empty(check(x, weight, bias))
 
 
-def _above_autograd(overload: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+def _fake_forward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    device_scale: torch.Tensor | None,
+    writes_z: bool,
+    backend: str | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    y = _fake(x, weight, bias, scale if device_scale is None else device_scale)
+    return y, torch.empty_like(y) if writes_z else x.new_empty(0)
+
+
+def _fake_backward(
+    grad: torch.Tensor,
+    saved: torch.Tensor,
+    scale: float,
+    device_scale: torch.Tensor | None,
+    steps: int,
+    wants_dz: bool,
+    bias_dtype: torch.dtype | None,
+    wants_dscale: bool,
+    backend: str | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    nothing = grad.new_empty(0)
+    dz = grad.new_empty(grad.shape) if wants_dz else nothing
+    dbias = nothing if bias_dtype is None else grad.new_empty(grad.shape[-1], dtype=bias_dtype)
+    dtype = grad.dtype if device_scale is None else device_scale.dtype
+    return dz, dbias, grad.new_empty((), dtype=dtype) if wants_dscale else nothing
+
+
+def _fake_out(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    scale: float = 1.0,
+    *,
+    out: torch.Tensor,
+) -> torch.Tensor:
+    check_out(out, check(x, weight, bias), x)
+    return out
+
+
+def _compute_with_tensor(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: torch.Tensor,
+    backend: str | None = None,
+) -> torch.Tensor:
+    check_scale_tensor(scale, x)
+    return plans.compute_and_keep(x, weight, bias, scale, backend, writes_z=False)[0]
+
+
+def _compute_forward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    device_scale: torch.Tensor | None,
+    writes_z: bool,
+    backend: str | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if device_scale is not None:
+        check_scale_tensor(device_scale, x)
+    chosen = scale if device_scale is None else device_scale
+    return plans.compute_and_keep(x, weight, bias, chosen, backend, writes_z=writes_z)
+
+
+def _compute_out(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    scale: float = 1.0,
+    *,
+    out: torch.Tensor,
+) -> torch.Tensor:
+    if (_wants_grad(x, weight, bias) or out.requires_grad) and torch.is_grad_enabled():
+        raise RuntimeError("gemm_sig_res(): functions with out=... cannot be differentiated")
+    check_out(out, check(x, weight, bias), x)
+    if out.is_contiguous() and not any(_overlap(out, each) for each in (x, weight, bias)):
+        plans.compute_into(x, weight, bias, scale, out)
+    else:
+        out.copy_(compute(x, weight, bias, scale))
+    return out
+
+
+def _overlap(out: torch.Tensor, operand: torch.Tensor | None) -> bool:
+    return (
+        operand is not None
+        and out.untyped_storage().data_ptr() == operand.untyped_storage().data_ptr()
+    )
+
+
+def _above_autograd(
+    overload: Callable[..., torch.Tensor], below: Callable[..., torch.Tensor]
+) -> Callable[..., torch.Tensor]:
     """The kernel of the Autograd key, which every eager call outside inference mode meets."""
 
     def kernel(
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None = None,
-        scale: float = 1.0,
+        scale: float | torch.Tensor = 1.0,
         backend: str | None = None,
     ) -> torch.Tensor:
-        if (
-            x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-        ) and torch.is_grad_enabled():
-            raise RuntimeError(
-                "gemm_sig_res has no gradient yet: call it under torch.no_grad() or "
-                "torch.inference_mode(), or detach its operands; "
-                "fusedops.reference.gemm_sig_res is differentiable"
-            )
-        if forward_ad._current_level >= 0:
-            raise RuntimeError("gemm_sig_res has no forward-mode derivative yet")
+        if _transforms() or forward_ad._current_level >= 0:
+            return decomposed(x, weight, bias, scale, backend)
+        if torch.is_grad_enabled() and (
+            _wants_grad(x, weight, bias)
+            or (isinstance(scale, torch.Tensor) and scale.requires_grad)
+        ):
+            return differentiable(x, weight, bias, scale, backend)
         # The device's kernel is next: calling it saves a second trip through the dispatcher.
-        if only_computes(x, weight, bias):
-            return compute(x, weight, bias, scale, backend)
+        if only_computes(x, weight, bias) and type(scale) in (float, *_PLAIN_TYPES):
+            return below(x, weight, bias, scale, backend)
         forced = () if backend is None else (backend,)
         with torch._C._AutoDispatchBelowAutograd():
             return overload(x, weight, bias, scale, *forced)
@@ -93,7 +192,7 @@ def _above_autograd(overload: Callable[..., torch.Tensor]) -> Callable[..., torc
     return kernel
 
 
-def _untraced(kernel: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+def _untraced(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """Keep Dynamo from tracing into a kernel that runs where it is watching eager frames.
 
     As torch.compiler.disable does, but for nothing per call and without importing Dynamo. A torch
@@ -106,14 +205,63 @@ def _untraced(kernel: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
     return kernel
 
 
-def _register(name: str, schema: str) -> Any:
-    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-    packet = getattr(getattr(torch.ops, NAMESPACE), name)
-    _library.impl(name, _untraced(compute), "CompositeExplicitAutograd")
-    torch.library.register_fake(f"{NAMESPACE}::{name}", _fake, lib=_library)
-    _library.impl(name, _untraced(_above_autograd(packet.default)), "Autograd")
-    return packet
+def _define(
+    name: str, schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], *tags: torch.Tag
+) -> Any:
+    """An operator with the kernel of every device and of fake tensors."""
+    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag, *tags))
+    _library.impl(name, _untraced(kernel), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(getattr(torch.ops, NAMESPACE), packet), overload or "default")
 
 
-gemm_sig_res = _register("gemm_sig_res", SCHEMA)
-gemm_sig_res_on = _register("gemm_sig_res_on", FORCED_SCHEMA)
+def _define_public(name: str, schema: str, kernel: Callable[..., torch.Tensor]) -> Any:
+    """One that can be differentiated, transformed and autocast, and has its FLOPs counted."""
+    overload = _define(name, schema, kernel, _fake)
+    _library.impl(name, _untraced(_above_autograd(overload, kernel)), "Autograd")
+    for key in autocast.DEVICES:
+        _library.impl(name, _untraced(autocast.kernel(key, overload)), key)
+    torch.library.register_vmap(overload, vmap_rule(overload), lib=_library)
+    return overload
+
+
+# PyTorch takes the first overload that fits, and a tensor of one element fits a float, too.
+_define_public(
+    "gemm_sig_res.tensor", f"({OPERANDS}, Tensor scale) -> Tensor", _compute_with_tensor
+)
+_define_public("gemm_sig_res", f"({OPERANDS}=None, float scale=1.0) -> Tensor", compute)
+_define_public(
+    "gemm_sig_res_on.tensor",
+    f"({OPERANDS}, Tensor scale, str backend) -> Tensor",
+    _compute_with_tensor,
+)
+_define_public(
+    "gemm_sig_res_on", f"({OPERANDS}, float scale, str backend) -> Tensor", compute
+)
+_define(
+    "gemm_sig_res.out",
+    f"({OPERANDS}=None, float scale=1.0, *, Tensor(a!) out) -> Tensor(a!)",
+    _compute_out,
+    _fake_out,
+    torch.Tag.out,
+)
+_define(
+    "gemm_sig_res_forward",
+    f"({OPERANDS}, float scale, Tensor? device_scale, bool writes_z, str? backend)"
+    " -> (Tensor y, Tensor z)",
+    _compute_forward,
+    _fake_forward,
+)
+_define(
+    "gemm_sig_res_backward",
+    "(Tensor grad, Tensor saved, float scale, Tensor? device_scale, int steps, bool wants_dz, "
+    "ScalarType? bias_dtype, bool wants_dscale, str? backend)"
+    " -> (Tensor dz, Tensor dbias, Tensor dscale)",
+    backward.compute,
+    _fake_backward,
+)
+
+gemm_sig_res = torch.ops.fusedops.gemm_sig_res
+gemm_sig_res_on = torch.ops.fusedops.gemm_sig_res_on
+flops.count([gemm_sig_res, gemm_sig_res_on, torch.ops.fusedops.gemm_sig_res_forward])

@@ -43,7 +43,7 @@ MOST_PLANS = 4096
 ALIGNMENT = 16
 
 _log = logging.getLogger("fusedops")
-_plans: dict[Any, Plan] = {}
+_plans: dict[Any, Any] = {}
 
 
 def compute(
@@ -54,13 +54,67 @@ def compute(
     backend: str | None = None,
 ) -> torch.Tensor:
     """The operator on real tensors. Microseconds count: everything a plan can hold, it holds."""
+    key = plan_key(x, weight, bias, backend)
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _make_and_keep(key, x, weight, bias, backend)
+    allocate, launch = plan
+    y = allocate()
+    launch(x, weight, bias, scale, y)
+    return y
+
+
+def compute_into(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    out: torch.Tensor,
+) -> None:
+    """The operator on real tensors, into a contiguous result of the right shape and dtype."""
+    key = plan_key(x, weight, bias, None)
+    plan = _plans.get(key) or _make_and_keep(key, x, weight, bias, None)
+    plan[1](x, weight, bias, scale, out)
+
+
+def compute_and_keep(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float | torch.Tensor,
+    backend: str | None,
+    *,
+    writes_z: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """y, and z where it is wanted, else an empty tensor; ``scale`` may be a tensor."""
+    scale_dtype = scale.dtype if isinstance(scale, torch.Tensor) else None
+    key = (plan_key(x, weight, bias, backend), writes_z, scale_dtype)
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _make_and_keep(
+            key, x, weight, bias, backend, writes_z=writes_z, scale_dtype=scale_dtype
+        )
+    allocate, launch = plan
+    y = allocate()
+    if not writes_z:
+        launch(x, weight, bias, scale, y)
+        return y, x.new_empty(0)
+    z = allocate()
+    launch(x, weight, bias, scale, y, z)
+    return y, z
+
+
+def plan_key(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, backend: str | None
+) -> tuple[Any, ...]:
+    """Everything a plan depends on."""
     try:
         address = x.data_ptr() | weight.data_ptr()
         bias_key = None
         if bias is not None:
             address |= bias.data_ptr()
             bias_key = (bias.shape, bias.stride(), bias.dtype, bias.device)
-        key = (
+        return (
             x.shape,
             x.stride(),
             x.dtype,
@@ -81,18 +135,34 @@ def compute(
     except RuntimeError:
         check(x, weight, bias)  # says in words what has no address
         raise
-    plan = _plans.get(key)
-    if plan is None:
-        capturing = x.is_cuda and torch.cuda.is_current_stream_capturing()
-        plan = make_plan(x, weight, bias, request(*asked(backend)), may_compile=not capturing)
-        if len(_plans) >= MOST_PLANS:
-            _plans.clear()
-        if not capturing:  # where nothing may compile, second best may have been chosen
-            _plans[key] = plan
-    allocate, launch = plan
-    y = allocate()
-    launch(x, weight, bias, scale, y)
-    return y
+
+
+def _make_and_keep(
+    key: Any,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    backend: str | None,
+    **extras: Any,
+) -> Plan:
+    capturing = x.is_cuda and torch.cuda.is_current_stream_capturing()
+    wanted = request(*asked(backend))
+    plan = make_plan(x, weight, bias, wanted, may_compile=not capturing, **extras)
+    if not capturing:  # where nothing may compile, second best may have been chosen
+        keep(key, plan)
+    return plan
+
+
+def kept(key: Any) -> Any:
+    """A remembered plan, or None."""
+    return _plans.get(key)
+
+
+def keep(key: Any, plan: Any) -> None:
+    """Remember a plan, or forget all once there are too many."""
+    if len(_plans) >= MOST_PLANS:
+        _plans.clear()
+    _plans[key] = plan
 
 
 def fp32_precision() -> str:
@@ -132,6 +202,8 @@ def make_plan(
     wanted: Request,
     *,
     may_compile: bool,
+    writes_z: bool = False,
+    scale_dtype: torch.dtype | None = None,
 ) -> Plan:
     """Check the operands, select a kernel and prepare its launch."""
     shape = check(x, weight, bias)
@@ -140,8 +212,9 @@ def make_plan(
     if 0 in shape or x.is_meta:
         return allocate, _nothing
     if x.shape[-1] == 0:
-        return allocate, backends.REFERENCE.prepare(describe(x, weight), None)
-    problem = describe(x, weight, bias)
+        problem = replace(describe(x, weight), writes_z=writes_z)
+        return allocate, backends.REFERENCE.prepare(problem, None)
+    problem = replace(describe(x, weight, bias), writes_z=writes_z, scale_dtype=scale_dtype)
     choice = choose(problem, wanted, may_compile=may_compile)
     if settings.LOG.read() == "dispatch":
         _log.warning("%s: %s", problem, choice)
@@ -157,13 +230,7 @@ def make_plan(
     return partial(empty, shape, torch.empty(shape, device="meta").stride(), x.dtype), launch
 
 
-def _nothing(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    scale: float,
-    out: torch.Tensor,
-) -> None:
+def _nothing(*operands: object) -> None:
     """The launch of a result that has no elements, or no storage."""
 
 
@@ -174,11 +241,10 @@ def _copying(launch: Launch) -> Launch:
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        scale: float,
-        out: torch.Tensor,
+        *others: Any,
     ) -> None:
         dense = x if row_stride(x) is not None else x.contiguous()
-        launch(dense, weight, None if bias is None else bias.contiguous(), scale, out)
+        launch(dense, weight, None if bias is None else bias.contiguous(), *others)
 
     return copied
 
@@ -190,11 +256,10 @@ def _on_device(device: torch.device, launch: Launch) -> Launch:
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        scale: float,
-        out: torch.Tensor,
+        *others: Any,
     ) -> None:
         with torch.cuda.device(device):
-            launch(x, weight, bias, scale, out)
+            launch(x, weight, bias, *others)
 
     return guarded
 

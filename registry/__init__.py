@@ -1,5 +1,6 @@
 """Which kernel runs a call, and why: a leaf that never sees a tensor."""
 
+from .backward import BackwardProblem, backward_problem
 from .estimate import clustered_time, streamed_time, tiled_time
 from .kernel import Accumulation, Kernel, Launch
 from .problem import CARDS, FEW_ROWS, H200, RTX_4090, Card, Problem, dtype_name
@@ -26,6 +27,7 @@ __all__ = [
     "H200",
     "RTX_4090",
     "Accumulation",
+    "BackwardProblem",
     "Candidate",
     "Card",
     "Choice",
@@ -38,6 +40,7 @@ __all__ = [
     "Problem",
     "Request",
     "Table",
+    "backward_problem",
     "check_request",
     "clustered_time",
     "dtype_name",

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from .problem import Problem
 
-Launch = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, float, torch.Tensor], None]
-"""``launch(x, weight, bias, scale, out)`` writes every element of ``out``, once."""
+Launch = Callable[..., None]
+"""``launch(x, weight, bias, scale, out)`` writes every element of ``out``, once.
+
+``scale`` is a number, or a tensor where the problem has a ``scale_dtype``. Where the problem
+``writes_z``, a sixth argument is z's tensor, like ``out``. Of a BackwardProblem it is
+``launch(grad, saved, scale, dz, dbias, dscale)``, None for what the problem does not want.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Kernel:
         the word give a row the same bits whatever the other rows and M; None: M may matter.
     compiled_on_demand: whether prepare compiles; ``ready``: whether it has nothing left to.
     estimate: a modelled time; only ratios between problems mean anything.
+    writes_z: whether it can give z as a second result; reads_scale: whether it can read the scale
+        from the device's memory.
     """
 
     name: str
@@ -68,3 +73,14 @@ class Kernel:
     compiled_on_demand: bool = False
     ready: Callable[[Problem, Any], bool] = _always
     estimate: Callable[[Problem, Any], float] = _products
+    writes_z: bool = False
+    reads_scale: bool = False
+
+    def reasons(self, problem: Problem) -> tuple[str, ...]:
+        """Every reason it cannot run the problem, results and scale included."""
+        reasons = []
+        if problem.writes_z and not self.writes_z:
+            reasons.append("z is wanted as a second result, for a gradient, and it writes y alone")
+        if problem.scale_dtype is not None and not self.reads_scale:
+            reasons.append("scale is a tensor on the device, and it takes a number")
+        return (*reasons, *self.why_not(problem))

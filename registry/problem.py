@@ -29,6 +29,8 @@ class Problem:
     ``allow_fp16_accumulation`` its flag of that name, False unless the operands are float16.
     ``batch_invariant`` asks that a row's bits depend on neither the other rows nor M.
     ``interpreted`` says that Triton's interpreter is on, so that its kernels take CPU tensors.
+    ``writes_z`` asks for z as a second result, for a gradient; ``scale_dtype`` is that of a scale
+    which is a tensor of one element on the device, None for a number.
     """
 
     m: int
@@ -47,6 +49,8 @@ class Problem:
     allow_fp16_accumulation: bool = False
     batch_invariant: bool = False
     interpreted: bool = False
+    writes_z: bool = False
+    scale_dtype: torch.dtype | None = None
     op: str = "gemm_sig_res"
 
     @classmethod
@@ -99,8 +103,13 @@ class Problem:
         )
 
     def _wishes(self) -> str:
-        text = ", fp16 accumulation allowed" if self.allow_fp16_accumulation else ""
-        return text + (", batch-invariant" if self.batch_invariant else "")
+        wishes = {
+            "fp16 accumulation allowed": self.allow_fp16_accumulation,
+            "batch-invariant": self.batch_invariant,
+            "z kept": self.writes_z,
+            "scale on the device": self.scale_dtype is not None,
+        }
+        return "".join(f", {wish}" for wish, is_asked in wishes.items() if is_asked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,7 @@ def reasons_against(
 ) -> tuple[str, ...]:
     """Every reason, of this machine and of the kernel itself, against running the problem."""
     absent = missing.get(kernel.backend)
-    return (*((absent,) if absent else ()), *kernel.why_not(problem))
+    return (*((absent,) if absent else ()), *kernel.reasons(problem))
 
 
 def refusal(

@@ -149,10 +149,10 @@ def test_wrong_types_name_them_all():
     x, weight, bias = operands(5)
     with pytest.raises(TypeError, match="x is Tensor, weight is list, bias is NoneType"):
         fusedops.gemm_sig_res(x, weight.tolist())
-    with pytest.raises(TypeError, match="scale must be a number, not str"):
+    with pytest.raises(TypeError, match="scale must be a number or a tensor, not str"):
         fusedops.gemm_sig_res(x, weight, bias, "2")
-    with pytest.raises(TypeError, match="scale must be a number, not Tensor"):
-        fusedops.gemm_sig_res(x, weight, bias, torch.ones(()))
+    with pytest.raises(ValueError, match=r"scale must be a number or a 0-d tensor: it is \(1,\)"):
+        fusedops.gemm_sig_res(x, weight, bias, torch.ones(1))
 
 
 def test_operands_that_are_not_dense():
@@ -165,24 +165,6 @@ def test_meta_and_fake_tensors_have_the_real_shape_and_strides():
     x, weight, bias = operands(2, 3)
     y = OP(x.to("meta"), weight.to("meta"), bias.to("meta"))
     assert y.is_meta and y.shape == (2, 3, 20) and y.is_contiguous()
-
-
-@pytest.mark.parametrize("which", [0, 1, 2])
-def test_a_needed_gradient_is_an_error_and_never_lost(which):
-    tensors = operands(5)
-    tensors[which].requires_grad_()
-    with pytest.raises(RuntimeError, match="no gradient yet"):
-        fusedops.gemm_sig_res(*tensors)
-    with torch.no_grad():
-        assert not fusedops.gemm_sig_res(*tensors).requires_grad
-    with torch.inference_mode():
-        fusedops.gemm_sig_res(*tensors)
-
-
-def test_forward_mode_is_an_error_and_never_a_zero_tangent():
-    x, weight, _ = operands(5)
-    with pytest.raises(RuntimeError, match="forward-mode"):
-        torch.func.jvp(lambda each: fusedops.gemm_sig_res(each, weight), (x,), (x,))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -1,0 +1,139 @@
+"""The operator's gradient. x, weight and one (..., N) tensor are kept: y itself, or z instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import FunctionCtx
+
+from fusedops import reference
+from fusedops.recovery import recovery_steps
+
+Gradients = tuple[torch.Tensor | None, ...]
+
+
+class _GemmSigRes(torch.autograd.Function):
+    """Returns y, or y and z where the gradient needs z kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float | torch.Tensor,
+        backend: str | None,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        ops = torch.ops.fusedops
+        device_scale = scale if isinstance(scale, torch.Tensor) else None
+        steps = None if device_scale is not None else recovery_steps(float(scale), x.dtype)
+        z = None
+        with torch._C._AutoDispatchBelowAutograd():
+            if steps is not None and backend is None:
+                y = ops.gemm_sig_res.default(x, weight, bias, scale)
+            elif steps is not None:
+                y = ops.gemm_sig_res_on.default(x, weight, bias, scale, backend)
+            else:
+                number = 0.0 if device_scale is not None else scale
+                y, z = ops.gemm_sig_res_forward.default(
+                    x, weight, bias, number, device_scale, True, backend
+                )
+        wants_x, wants_weight = ctx.needs_input_grad[:2]
+        ctx.scale = None if device_scale is not None else scale
+        ctx.steps = steps or 0
+        ctx.backend = backend
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(
+            x if wants_weight else None,
+            weight if wants_x else None,
+            y if z is None else z,
+            device_scale,
+        )
+        return y if z is None else (y, z)
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: torch.Tensor | None, grad_z: torch.Tensor | None = None
+    ) -> Gradients:
+        x, weight, saved, device_scale = ctx.saved_tensors
+        if grad is None and grad_z is None:
+            return None, None, None, None, None
+        wants_x, wants_weight, wants_bias, wants_scale = ctx.needs_input_grad[:4]
+        if torch.is_grad_enabled() or grad_z is not None:
+            scale = ctx.scale if device_scale is None else device_scale
+            dz, dbias, dscale = _twice_differentiable(ctx, grad, grad_z, saved, scale)
+        else:
+            dz, dbias, dscale = torch.ops.fusedops.gemm_sig_res_backward.default(
+                grad,
+                saved,
+                0.0 if ctx.scale is None else ctx.scale,
+                device_scale,
+                ctx.steps,
+                wants_x or wants_weight,
+                ctx.bias_dtype if wants_bias else None,
+                wants_scale,
+                ctx.backend,
+            )
+        dx = dz @ weight if wants_x else None
+        dweight = _rows(dz).mT @ _rows(x) if wants_weight else None
+        return dx, dweight, dbias if wants_bias else None, dscale if wants_scale else None, None
+
+
+class _Recovered(torch.autograd.Function):
+    """z from y, differentiable as often as wanted: dz/dy = 1 / (dy/dz)."""
+
+    @staticmethod
+    def forward(ctx: Any, y: torch.Tensor, scale: float, steps: int) -> torch.Tensor:
+        z = reference.z_from_y(y, scale, steps)
+        ctx.scale = scale
+        ctx.save_for_backward(z)
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Gradients:  # type: ignore[override]
+        (z,) = ctx.saved_tensors
+        return grad / reference.sigmoid_and_slope(z, ctx.scale)[1], None, None
+
+
+def differentiable(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float | torch.Tensor,
+    backend: str | None,
+) -> torch.Tensor:
+    """The operator, with its gradient recorded."""
+    result = _GemmSigRes.apply(x, weight, bias, scale, backend)
+    y: torch.Tensor = result[0] if isinstance(result, tuple) else result
+    return y
+
+
+def _twice_differentiable(
+    ctx: FunctionCtx | Any,
+    grad: torch.Tensor | None,
+    grad_z: torch.Tensor | None,
+    saved: torch.Tensor,
+    scale: float | torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """What the backward operator computes, in plain torch, which can be differentiated again."""
+    wide = torch.promote_types(saved.dtype, torch.float32)
+    z = saved.to(wide)
+    if ctx.steps:
+        z = _Recovered.apply(z, scale, ctx.steps)
+    wide_scale = scale.to(wide) if isinstance(scale, torch.Tensor) else scale
+    sigmoid, slope = reference.sigmoid_and_slope(z, wide_scale)
+    dz = torch.zeros_like(z) if grad is None else grad.to(wide) * slope
+    if grad_z is not None:
+        dz = dz + grad_z
+    dbias = dscale = None
+    if ctx.bias_dtype is not None:
+        dbias = _rows(dz).sum(0).to(ctx.bias_dtype)
+    if isinstance(scale, torch.Tensor) and grad is not None:
+        dscale = (grad.to(wide) * sigmoid).sum().to(scale.dtype).reshape(scale.shape)
+    return dz.to(saved.dtype), dbias, dscale
+
+
+def _rows(matrix: torch.Tensor) -> torch.Tensor:
+    return matrix.reshape(-1, matrix.shape[-1])

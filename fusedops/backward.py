@@ -1,0 +1,95 @@
+"""From the gradient of y to those of z, the bias and the scale: describe, select, launch."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import torch
+
+from fusedops import backends, settings
+from fusedops.override import asked, request
+from fusedops.plans import device_facts, keep, kept
+from fusedops.registry import BackwardProblem, Launch, Request, backward_problem, select
+
+_log = logging.getLogger("fusedops")
+
+
+def compute(
+    grad: torch.Tensor,
+    saved: torch.Tensor,
+    scale: float,
+    device_scale: torch.Tensor | None,
+    steps: int,
+    wants_dz: bool,
+    bias_dtype: torch.dtype | None,
+    wants_dscale: bool,
+    backend: str | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """dz, dbias and dscale, each an empty tensor where it is not wanted.
+
+    grad and saved: (..., N), one dtype; saved is y, or z where ``steps`` is 0. Any strides are
+    accepted; what is not contiguous is copied.
+    """
+    grad, saved = grad.contiguous(), saved.contiguous()
+    scale_dtype = None if device_scale is None else device_scale.dtype
+    n = grad.shape[-1]
+    m = math.prod(grad.shape[:-1])
+    wanted = request(*for_backward(asked(backend)))
+    nothing = grad.new_empty(0)
+    dz = torch.empty_like(grad) if wants_dz else nothing
+    dbias = nothing if bias_dtype is None else grad.new_empty(n, dtype=bias_dtype)
+    dscale = nothing
+    if wants_dscale:
+        dscale = grad.new_empty((), dtype=scale_dtype or grad.dtype)
+    if m == 0 or n == 0:
+        return dz, dbias.zero_(), dscale.zero_()
+    key = (
+        "backward", m, n, grad.dtype, grad.device, steps, wants_dz, bias_dtype, wants_dscale,
+        scale_dtype, wanted, settings.triton_interpreter(),
+    )  # fmt: skip
+    launch = kept(key)
+    if launch is None:
+        problem = backward_problem(
+            m,
+            n,
+            grad.dtype,
+            steps=steps,
+            wants_dz=wants_dz,
+            bias_dtype=bias_dtype,
+            wants_dscale=wants_dscale,
+            scale_dtype=scale_dtype,
+            interpreted=settings.triton_interpreter(),
+            **device_facts(grad.device),
+        )
+        capturing = grad.is_cuda and torch.cuda.is_current_stream_capturing()
+        launch = prepare(problem, wanted, may_compile=not capturing)
+        if not capturing:
+            keep(key, launch)
+    launch(
+        grad.view(m, n),
+        saved.view(m, n),
+        scale if device_scale is None else device_scale,
+        dz.view(m, n) if wants_dz else None,
+        None if bias_dtype is None else dbias,
+        dscale if wants_dscale else None,
+    )
+    return dz, dbias, dscale
+
+
+def prepare(problem: BackwardProblem, wanted: Request, *, may_compile: bool) -> Launch:
+    """Select a kernel for the problem and prepare its launch."""
+    kernels, missing = backends.backward_kernels(), backends.missing()
+    choice = select(problem, wanted, kernels, missing, may_compile=may_compile)
+    if settings.LOG.read() == "dispatch":
+        _log.warning("%s: %s", problem, choice)
+    return choice.kernel.prepare(problem, choice.config)
+
+
+def for_backward(wanted: tuple[str, str, str]) -> tuple[str, str, str]:
+    """What a request means for the gradient: a kernel of the forward pass, its backend."""
+    backend, kernel, origin = wanted
+    if kernel and kernel not in {each.name for each in backends.backward_kernels()}:
+        family = {each.name: each.backend for each in backends.kernels()}
+        return family.get(kernel, backend), "", origin
+    return wanted
