@@ -227,18 +227,14 @@ def _define_public(name: str, schema: str, kernel: Callable[..., torch.Tensor]) 
 
 
 # PyTorch takes the first overload that fits, and a tensor of one element fits a float, too.
-_define_public(
-    "gemm_sig_res.tensor", f"({OPERANDS}, Tensor scale) -> Tensor", _compute_with_tensor
-)
+_define_public("gemm_sig_res.tensor", f"({OPERANDS}, Tensor scale) -> Tensor", _compute_with_tensor)
 _define_public("gemm_sig_res", f"({OPERANDS}=None, float scale=1.0) -> Tensor", compute)
 _define_public(
     "gemm_sig_res_on.tensor",
     f"({OPERANDS}, Tensor scale, str backend) -> Tensor",
     _compute_with_tensor,
 )
-_define_public(
-    "gemm_sig_res_on", f"({OPERANDS}, float scale, str backend) -> Tensor", compute
-)
+_define_public("gemm_sig_res_on", f"({OPERANDS}, float scale, str backend) -> Tensor", compute)
 _define(
     "gemm_sig_res.out",
     f"({OPERANDS}=None, float scale=1.0, *, Tensor(a!) out) -> Tensor(a!)",

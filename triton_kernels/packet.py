@@ -156,14 +156,16 @@ def launch_packed(arguments: Arguments) -> Launch:
     x_place, weight_place, out_place, scale_place = map(
         arguments.place, ("x", "weight", "out", "scale")
     )
-    bias_place = _bias_place(arguments)
+    bias_place, z_place = _place(arguments, "bias"), _place(arguments, "z_out")
+    scale_in_memory = arguments.specialization.types["scale"] != "fp64"
 
     def run(
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        scale: float,
+        scale: float | torch.Tensor,
         out: torch.Tensor,
+        z: torch.Tensor | None = None,
     ) -> None:
         device = x.get_device()
         code, packets, _ = ready[device]
@@ -178,7 +180,12 @@ def launch_packed(arguments: Arguments) -> Launch:
         words[out_place] = out.data_ptr()
         if bias is not None:
             words[bias_place] = bias.data_ptr()
-        packet.doubles[scale_place] = scale
+        if z is not None:
+            words[z_place] = z.data_ptr()
+        if scale_in_memory:
+            words[scale_place] = scale.data_ptr()  # type: ignore[union-attr]
+        else:
+            packet.doubles[scale_place] = scale
         failed = start(packet.config, code.function, packet.addresses, None)
         if failed:
             _again(failed, device, packet, code)
@@ -194,14 +201,16 @@ def launch_mapped(arguments: Arguments) -> Launch:
     x_place, weight_place, out_place, scale_place = map(
         arguments.place, ("x", "weight", "out", "scale")
     )
-    bias_place = _bias_place(arguments)
+    bias_place, z_place = _place(arguments, "bias"), _place(arguments, "z_out")
+    scale_in_memory = arguments.specialization.types["scale"] != "fp64"
 
     def run(
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        scale: float,
+        scale: float | torch.Tensor,
         out: torch.Tensor,
+        z: torch.Tensor | None = None,
     ) -> None:
         device = x.get_device()
         code, packets, maps = ready[device]
@@ -219,7 +228,12 @@ def launch_mapped(arguments: Arguments) -> Launch:
         words[out_place] = out.data_ptr() if out_map is None else out_map.address
         if bias is not None:
             words[bias_place] = bias.data_ptr()
-        packet.doubles[scale_place] = scale
+        if z is not None:
+            words[z_place] = z.data_ptr()
+        if scale_in_memory:
+            words[scale_place] = scale.data_ptr()  # type: ignore[union-attr]
+        else:
+            packet.doubles[scale_place] = scale
         failed = start(packet.config, code.function, packet.addresses, None)
         if failed:
             _again(failed, device, packet, code)
@@ -228,8 +242,11 @@ def launch_mapped(arguments: Arguments) -> Launch:
     return run
 
 
-def _bias_place(arguments: Arguments) -> int:
-    return 0 if "bias" in arguments.specialization.constants else arguments.place("bias")
+def _place(arguments: Arguments, name: str) -> int:
+    """Where an operand goes; 0 for one the kernel does not have."""
+    special = arguments.specialization
+    present = name in special.types and name not in special.constants
+    return arguments.place(name) if present else 0
 
 
 def _again(failed: int, device: int, packet: Packet, code: Code) -> None:
