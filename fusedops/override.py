@@ -85,6 +85,13 @@ def wants_invariance() -> bool:
     return settings.BATCH_INVARIANT.flag() if inside is None else inside
 
 
+def context_name() -> str | None:
+    """What ``use_backend`` was given, or None: a gradient computed in another thread, or after the
+    ``with`` block, runs on what its call ran on."""
+    inside = _in_context.get()
+    return None if inside is None else "".join(inside)
+
+
 def parse(name: str) -> tuple[str, str]:
     """Split a user's name into (backend, kernel), either of which may be empty."""
     if not isinstance(name, str):
