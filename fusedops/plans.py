@@ -27,6 +27,7 @@ from fusedops.override import (
 from fusedops.registry import (
     Choice,
     Explanation,
+    Kernel,
     Launch,
     Problem,
     Request,
@@ -41,6 +42,8 @@ Plan = tuple[Callable[[], torch.Tensor], Launch]
 
 MOST_PLANS = 4096
 ALIGNMENT = 16
+
+profiling: Callable[[], bool] = torch._C._autograd._profiler_enabled
 
 _log = logging.getLogger("fusedops")
 _plans: dict[Any, Any] = {}
@@ -131,6 +134,7 @@ def plan_key(
             peek(KERNEL_KEY),
             peek_invariant(),
             peek(BATCH_INVARIANT_KEY),
+            profiling(),
         )
     except RuntimeError:
         check(x, weight, bias)  # says in words what has no address
@@ -218,7 +222,7 @@ def make_plan(
     choice = choose(problem, wanted, may_compile=may_compile)
     if settings.LOG.read() == "dispatch":
         _log.warning("%s: %s", problem, choice)
-    launch = choice.kernel.prepare(problem, choice.config)
+    launch = named(choice.kernel, choice.kernel.prepare(problem, choice.config))
     if row_stride(x) is None or not (bias is None or bias.is_contiguous()):
         launch = _copying(launch)
     if not x.is_cuda:
@@ -232,6 +236,18 @@ def make_plan(
 
 def _nothing(*operands: object) -> None:
     """The launch of a result that has no elements, or no storage."""
+
+
+def named(kernel: Kernel, launch: Launch) -> Launch:
+    """While a profiler runs, a launch in a range that names the kernel."""
+    if not profiling():
+        return launch
+
+    def ranged(*operands: Any) -> None:
+        with torch.profiler.record_function(f"fusedops.{kernel.name}"):
+            launch(*operands)
+
+    return ranged
 
 
 def _copying(launch: Launch) -> Launch:
