@@ -53,6 +53,12 @@ def is_plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
     )
 
 
+def _is_plain_scale(scale: float | torch.Tensor) -> bool:
+    if isinstance(scale, torch.Tensor):
+        return type(scale) in _PLAIN_TYPES and not scale.is_neg()
+    return type(scale) is float
+
+
 def _wants_grad(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
     return x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
 
@@ -93,11 +99,12 @@ def _fake_backward(
     wants_dscale: bool,
     backend: str | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    nothing = grad.new_empty(0)
-    dz = grad.new_empty(grad.shape) if wants_dz else nothing
-    dbias = nothing if bias_dtype is None else grad.new_empty(grad.shape[-1], dtype=bias_dtype)
     dtype = grad.dtype if device_scale is None else device_scale.dtype
-    return dz, dbias, grad.new_empty((), dtype=dtype) if wants_dscale else nothing
+    return (
+        grad.new_empty(grad.shape if wants_dz else 0),
+        grad.new_empty(0 if bias_dtype is None else grad.shape[-1], dtype=bias_dtype),
+        grad.new_empty(() if wants_dscale else 0, dtype=dtype),
+    )
 
 
 def _fake_out(
@@ -146,9 +153,9 @@ def _compute_out(
     *,
     out: torch.Tensor,
 ) -> torch.Tensor:
-    if (_wants_grad(x, weight, bias) or out.requires_grad) and torch.is_grad_enabled():
-        raise RuntimeError("gemm_sig_res(): functions with out=... cannot be differentiated")
     check_out(out, check(x, weight, bias), x)
+    if not out.is_inference():
+        torch.autograd.graph.increment_version(out)
     if out.is_contiguous() and not any(_overlap(out, each) for each in (x, weight, bias)):
         plans.compute_into(x, weight, bias, scale, out)
     else:
@@ -183,13 +190,33 @@ def _above_autograd(
         ):
             return differentiable(x, weight, bias, scale, backend)
         # The device's kernel is next: calling it saves a second trip through the dispatcher.
-        if only_computes(x, weight, bias) and type(scale) in (float, *_PLAIN_TYPES):
+        if only_computes(x, weight, bias) and _is_plain_scale(scale):
             return below(x, weight, bias, scale, backend)
         forced = () if backend is None else (backend,)
         with torch._C._AutoDispatchBelowAutograd():
             return overload(x, weight, bias, scale, *forced)
 
     return kernel
+
+
+def _out_above_autograd(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    scale: float = 1.0,
+    *,
+    out: torch.Tensor,
+) -> torch.Tensor:
+    """The kernel of the Autograd key for a result given by the caller, as torch's own are."""
+    wants_grad = _wants_grad(x, weight, bias) or out.requires_grad
+    if (wants_grad and torch.is_grad_enabled()) or any(
+        each is not None and forward_ad.unpack_dual(each).tangent is not None
+        for each in (x, weight, bias, out)
+    ):
+        raise RuntimeError("gemm_sig_res(): functions with out=... cannot be differentiated")
+    with torch._C._AutoDispatchBelowAutograd():
+        y: torch.Tensor = torch.ops.fusedops.gemm_sig_res.out(x, weight, bias, scale, out=out)
+    return y
 
 
 def _untraced(kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,6 +253,33 @@ def _define_public(name: str, schema: str, kernel: Callable[..., torch.Tensor]) 
     return overload
 
 
+def _without_trials(packet: Any) -> Any:
+    """Go to the overload that fits the scale at once.
+
+    PyTorch tries one after another: it pays as much as a small call for one that does not fit, and
+    makes a number of a tensor, without its gradient, where the bias is left out.
+    """
+    name = packet._qualified_op_name
+    tried, number, tensor = packet._op, packet.default, packet.tensor
+
+    def call(*operands: Any, **named: Any) -> torch.Tensor:
+        scale = operands[3] if len(operands) > 3 else named.get("scale")
+        overload = number
+        if "out" in named:
+            overload = tried
+        elif isinstance(scale, torch.Tensor):
+            overload = tensor
+            if len(operands) < 3:
+                named.setdefault("bias", None)
+        y: torch.Tensor = overload(*operands, **named)
+        return y
+
+    call.__name__, call.__module__ = name.partition("::")[2], tried.__module__
+    torch.jit._builtins._register_builtin(call, name)
+    packet._op = call
+    return packet
+
+
 # PyTorch takes the first overload that fits, and a tensor of one element fits a float, too.
 _define_public("gemm_sig_res.tensor", f"({OPERANDS}, Tensor scale) -> Tensor", _compute_with_tensor)
 _define_public("gemm_sig_res", f"({OPERANDS}=None, float scale=1.0) -> Tensor", compute)
@@ -242,6 +296,7 @@ _define(
     _fake_out,
     torch.Tag.out,
 )
+_library.impl("gemm_sig_res.out", _untraced(_out_above_autograd), "Autograd")
 _define(
     "gemm_sig_res_forward",
     f"({OPERANDS}, float scale, Tensor? device_scale, bool writes_z, str? backend)"
@@ -258,6 +313,6 @@ _define(
     _fake_backward,
 )
 
-gemm_sig_res = torch.ops.fusedops.gemm_sig_res
-gemm_sig_res_on = torch.ops.fusedops.gemm_sig_res_on
+gemm_sig_res = _without_trials(torch.ops.fusedops.gemm_sig_res)
+gemm_sig_res_on = _without_trials(torch.ops.fusedops.gemm_sig_res_on)
 flops.count([gemm_sig_res, gemm_sig_res_on, torch.ops.fusedops.gemm_sig_res_forward])
