@@ -149,7 +149,8 @@ def _compute_out(
     if (_wants_grad(x, weight, bias) or out.requires_grad) and torch.is_grad_enabled():
         raise RuntimeError("gemm_sig_res(): functions with out=... cannot be differentiated")
     check_out(out, check(x, weight, bias), x)
-    if out.is_contiguous() and not any(_overlap(out, each) for each in (x, weight, bias)):
+    in_place = out.is_contiguous() and out.data_ptr() % plans.ALIGNMENT == 0
+    if in_place and not any(_overlap(out, each) for each in (x, weight, bias)):
         plans.compute_into(x, weight, bias, scale, out)
     else:
         out.copy_(compute(x, weight, bias, scale))
