@@ -180,11 +180,13 @@ def _invariant_summation(
     missing: Mapping[str, str],
     table: Table | None,
 ) -> str | None:
-    """The order of summation that every M of a batch-invariant problem is to share."""
+    """The order of summation that every M of a batch-invariant problem is to share.
+
+    M is all in which such problems differ: the rows of x are dense, copied where they were not.
+    """
     if not problem.batch_invariant:
         return None
-    rows = problem.x_strides if problem.m > 1 else (problem.k, 1)
-    typical = replace(problem, m=INVARIANT_M, x_strides=rows)
+    typical = replace(problem, m=INVARIANT_M)
     able, rejected = _able(typical, request, kernels, missing)
     # Which code has been compiled so far must not decide between bits.
     for on_demand in (False, True):
