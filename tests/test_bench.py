@@ -81,6 +81,8 @@ def test_a_file_beside(tmp_path):
         (["--peers", "mm,magic"], "unknown: magic; known: mm, eager"),
         (["--kernels", "torch.magic"], "unknown: torch.magic; known:"),
         (["--dtype", "int8"], "known dtypes"),
+        (["--dtype", "bfloat16", "--allow-tf32"], "switch of float32's, and this is bfloat16"),
+        (["--allow-fp16-accumulation"], "switch of float16's, and this is float32"),
         (["--graph"], "needs a CUDA device"),
         (["--table", "t.json"], "--configs"),
         (["--table", "t.json", "--graph"], "not allowed with"),

@@ -56,6 +56,27 @@ def dtype(text: str) -> torch.dtype:
     return known[text]
 
 
+def add_switches(parser: argparse.ArgumentParser) -> None:
+    """PyTorch's switches of the arithmetic, for ``misplaced_switch`` to look over."""
+    allowed = parser.add_mutually_exclusive_group()
+    allowed.add_argument(
+        "--allow-tf32", action="store_true", help="set PyTorch's switch, for float32"
+    )
+    allowed.add_argument("--allow-fp16-accumulation", action="store_true", help="for float16")
+
+
+def misplaced_switch(args: argparse.Namespace, dtype: torch.dtype) -> str | None:
+    """Why a switch means nothing for the dtype."""
+    switches = {
+        "--allow-tf32": (args.allow_tf32, torch.float32),
+        "--allow-fp16-accumulation": (args.allow_fp16_accumulation, torch.float16),
+    }
+    for name, (given, of) in switches.items():
+        if given and dtype is not of:
+            return f"{name} is a switch of {dtype_name(of)}'s, and this is {dtype_name(dtype)}"
+    return None
+
+
 def device(text: str | None) -> torch.device:
     """The named device, or the best this machine has."""
     if text is not None:

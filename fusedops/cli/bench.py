@@ -60,11 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a Python file with gemm_sig_res(x, weight, bias, scale), to be timed as well",
     )
-    allowed = parser.add_mutually_exclusive_group()
-    allowed.add_argument(
-        "--allow-tf32", action="store_true", help="set PyTorch's switch, for ours and for the peers"
-    )
-    allowed.add_argument("--allow-fp16-accumulation", action="store_true", help="likewise")
+    arguments.add_switches(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them (needs matplotlib)")
 
@@ -111,6 +107,8 @@ def main(args: argparse.Namespace) -> int:
 
 def nonsense(args: argparse.Namespace, device: torch.device) -> str | None:
     """Why the request makes no sense, before anything is measured."""
+    if complaint := arguments.misplaced_switch(args, dtype_of(args, device)):
+        return complaint
     if args.graph and device.type != "cuda":
         return "--graph replays CUDA graphs: it needs a CUDA device, and this is a CPU"
     if args.table and not (args.configs and device.type == "cuda"):
@@ -126,8 +124,7 @@ def nonsense(args: argparse.Namespace, device: torch.device) -> str | None:
 
 
 def suite_of(args: argparse.Namespace, device: torch.device) -> Suite:
-    on_gpu = device.type == "cuda"
-    dtype = args.dtype or (torch.bfloat16 if on_gpu else torch.float32)
+    dtype = dtype_of(args, device)
     peers, absent = ready(
         [*args.peers, *([beside(args.beside)] if args.beside else [])], device, dtype
     )
@@ -146,6 +143,11 @@ def suite_of(args: argparse.Namespace, device: torch.device) -> Suite:
         replayed_rows=EVERY_ROW if args.graph else FEW_ROWS if args.table else NO_ROWS,
         every_config=args.configs,
     )
+
+
+def dtype_of(args: argparse.Namespace, device: torch.device) -> torch.dtype:
+    default = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return args.dtype or default
 
 
 def default_shapes(args: argparse.Namespace, device: torch.device) -> tuple[Shape, ...]:
