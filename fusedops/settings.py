@@ -25,7 +25,7 @@ class Variable:
     meaning: str
 
     def read(self) -> str:
-        """Its value, or the default where it is unset or empty. Raises ValueError for a wrong one."""
+        """Its value, or the default where unset or empty. Raises ValueError for a wrong one."""
         value = os.environ.get(self.name) or self.default
         if isinstance(self.values, tuple) and value not in (*self.values, self.default):
             raise ValueError(f"{self.name} is {value!r}; it must be {' or '.join(self.values)}")

@@ -160,11 +160,11 @@ def _ranked(problem: Problem, able: Sequence[Kernel], table: Table | None) -> It
         for each in table.predict(problem, able):
             row = each.source
             if row.shape == (problem.m, problem.n, problem.k):
-                why = f"it was the fastest {table.how}: {row.microseconds:g} us"
+                why = f"it was the fastest {row.how}: {row.microseconds:g} us"
             else:
                 why = (
                     f"it should be the fastest: {each.microseconds:.3g} us, from "
-                    f"{row.microseconds:g} us {table.how} at {row.shape}"
+                    f"{row.microseconds:g} us {row.how} at {row.shape}"
                 )
             yield Choice(each.kernel, each.config, why)
     why = f"it comes first, of those that can run, in the order for {problem.device} devices"

@@ -78,7 +78,17 @@ def test_doctor_survives_whatever_is_broken(capsys, monkeypatch):
     assert all("the driver is on fire" in each for each in report.values())
 
 
-def test_a_bad_shape_is_a_usage_error(capsys):
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        (["run", "--shape", "64x48"], "MxNxK"),
+        (["run", "--rounds", "0"], "from 1 up"),
+        (["verify", "--examples", "0"], "from 1 up"),
+        (["verify", "--examples", "-1"], "from 1 up"),
+        (["verify", "--largest", "0"], "from 1 up"),
+    ],
+)
+def test_nonsense_is_a_usage_error(request_, complaint, capsys):
     with pytest.raises(SystemExit):
-        main(["run", "--shape", "64x48"])
-    assert "MxNxK" in capsys.readouterr().err
+        main(request_)
+    assert complaint in capsys.readouterr().err

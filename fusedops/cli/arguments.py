@@ -13,25 +13,28 @@ from fusedops.checks import DTYPES
 from fusedops.registry import dtype_name
 
 
-def size(text: str) -> int:
-    """A size from 1 up."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a size is a number from 1 up; got {text!r}")
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it is a whole number from 1 up; got {text!r}")
     return int(text)
 
 
 def shape(text: str) -> Shape:
     """``MxNxK`` -> (m, n, k)."""
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"a shape is MxNxK, as 1024x8192x8192; got {text!r}")
-    m, n, k = map(size, parts)
+    m, n, k = map(positive, parts)
     return m, n, k
 
 
 def shapes(text: str) -> list[Shape]:
     """Shapes separated by commas."""
-    return [shape(each) for each in text.split(",") if each]
+    found = [shape(each) for each in text.split(",") if each]
+    if not found:
+        raise argparse.ArgumentTypeError(f"no shape in {text!r}")
+    return found
 
 
 def names_of(known: Callable[[], Mapping[str, Any]]) -> Callable[[str], list[Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from fusedops.bench import report as reports
 from fusedops.bench import workload
 from fusedops.bench.peaks import FP16_ACCUMULATION, IEEE, TF32, peaks_of
 from fusedops.bench.peers import DEFAULT, PEERS, beside
+from fusedops.bench.plot import draw, suffixes
 from fusedops.bench.suite import EVERY_ROW, NO_ROWS, Suite, ready
-from fusedops.bench.table import add_to_table
+from fusedops.bench.table import table_so_far, write_table
 from fusedops.bench.workload import Shape, shape_name
 from fusedops.cli import arguments
 from fusedops.registry import FEW_ROWS, dtype_name
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", type=arguments.dtype, help="default: bfloat16, float32 on a CPU")
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")
-    parser.add_argument("--rounds", type=arguments.size, default=25)
+    parser.add_argument("--rounds", type=arguments.positive, default=25)
     parser.add_argument(
         "--peers",
         type=arguments.names_of(lambda: PEERS),
@@ -68,11 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @torch.no_grad()
 def main(args: argparse.Namespace) -> int:
     device = arguments.device(args.device)
-    complaint = nonsense(args, device)
-    if complaint:
+    if complaint := next(nonsense(args, device), None):
         print(complaint, file=sys.stderr)
         return 2
     suite = suite_of(args, device)
+    if args.beside and (why := suite.absent.get(args.beside.stem)):
+        print(f"--beside: {why}", file=sys.stderr)
+        return 2
+    before = table_so_far(args.table, device) if args.table else None
     for name, why in suite.absent.items():
         print(f"absent: {name}: {why}")
     columns = reports.Columns([peer.name for peer in suite.peers], suite.able())
@@ -85,8 +90,12 @@ def main(args: argparse.Namespace) -> int:
         print(columns.row(row), flush=True)
         for name, why in row.failures.items():
             print(f"  not timed: {name}: {why}", flush=True)
-        if args.json:  # a long run that is cut short keeps what it has
-            suite.report(rows, {}).write(args.json)
+        # A long run that is cut short keeps what it has.
+        so_far = suite.report(rows, {})
+        if args.json:
+            so_far.write(args.json)
+        if before is not None:
+            write_table(args.table, before, so_far)
     host = {} if args.graph else suite.host()
     if host:
         print(f"\nhost microseconds per call, {shape_name(workload.HOST)}")
@@ -95,32 +104,36 @@ def main(args: argparse.Namespace) -> int:
     report = suite.report(rows, host)
     if args.json:
         report.write(args.json)
-    if args.table:
-        add_to_table(args.table, device, report)
     if args.plot:
-        from fusedops.bench.plot import draw
-
         draw(report, args.plot)
     peers = {peer.name for peer in suite.peers}
     return 1 if any(name not in peers for row in rows for name in row.failures) else 0
 
 
-def nonsense(args: argparse.Namespace, device: torch.device) -> str | None:
+def nonsense(args: argparse.Namespace, device: torch.device) -> Iterator[str]:
     """Why the request makes no sense, before anything is measured."""
     if complaint := arguments.misplaced_switch(args, dtype_of(args, device)):
-        return complaint
+        yield complaint
     if args.graph and device.type != "cuda":
-        return "--graph replays CUDA graphs: it needs a CUDA device, and this is a CPU"
+        yield "--graph replays CUDA graphs: it needs a CUDA device, and this is a CPU"
     if args.table and not (args.configs and device.type == "cuda"):
-        return "--table is for a card, and for --configs: it names the best configuration of all"
+        yield "--table is for a card, and for --configs: it names the best configuration of all"
     if args.beside and not args.beside.is_file():
-        return f"--beside: there is no file {args.beside}"
+        yield f"--beside: there is no file {args.beside}"
     for path in (args.json, args.plot, args.table):
         if path and not os.access(path.parent, os.W_OK):
-            return f"{path} cannot be written: no folder {path.parent} to write to"
+            yield f"{path} cannot be written: no folder {path.parent} to write to"
+        if path and path.exists() and not path.is_file():
+            yield f"{path} cannot be written: it is there, and is no file"
+    if args.table:
+        try:
+            table_so_far(args.table, device)
+        except ValueError as error:
+            yield f"--table: {error}"
     if args.plot and find_spec("matplotlib") is None:
-        return "--plot needs matplotlib: pip install matplotlib, or fusedops[plot]"
-    return None
+        yield "--plot needs matplotlib: pip install matplotlib, or fusedops[plot]"
+    elif args.plot and args.plot.suffix not in suffixes():
+        yield f"--plot: {args.plot} ends in none of {' '.join(suffixes())}"
 
 
 def suite_of(args: argparse.Namespace, device: torch.device) -> Suite:

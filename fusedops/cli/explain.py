@@ -19,7 +19,7 @@ from fusedops.registry.table import table_for
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("m", "n", "k"):
-        parser.add_argument(f"--{name}", type=arguments.size, required=True)
+        parser.add_argument(f"--{name}", type=arguments.positive, required=True)
     parser.add_argument("--dtype", type=arguments.dtype, default=torch.float16)
     arguments.add_switches(parser)
     parser.add_argument("--backend", help="a backend or a kernel, as the call's argument")
