@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import runpy
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -336,6 +337,23 @@ def test_the_documentation_shows_the_committed_results(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / "benchmarks" / "tables.py"), run_name="__main__")
     assert ended.value.code == 0, capsys.readouterr().out
+
+
+def test_a_step_that_fails_is_named_and_the_next_one_runs(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\ncase "$*" in *tf32*) exit 3;; esac\n')
+    python.chmod(0o755)
+    folder = tmp_path / "report"
+    script = [str(ROOT / "benchmarks" / "measure.sh"), str(python), str(folder), "card"]
+    steps = ["table_float32_tf32", "table_float16_accumulation", "table_bfloat16"]
+    done = subprocess.run(["bash", *script, *steps], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "table_float32_tf32: exit status 3" in done.stdout
+    ran = [line for line in done.stdout.splitlines() if line.startswith("-m fusedops bench")]
+    for words, wanted in zip(
+        ran, ("--allow-tf32", "--allow-fp16-accumulation", "bfloat16"), strict=True
+    ):
+        assert {wanted, "--configs", f"{folder}/card_table.json"} <= set(words.split())
 
 
 def test_a_plot_from_the_results_alone(tmp_path, monkeypatch):
