@@ -357,6 +357,22 @@ def test_a_step_that_fails_is_named_and_the_next_one_runs(tmp_path):
         assert {wanted, "--configs", f"{folder}/card_table.json"} <= set(words.split())
 
 
+def test_what_a_table_loses_at_a_shape_left_out(tmp_path, monkeypatch, capsys):
+    rows = (
+        Measurement(m, 64, 64, "float16", "torch.reference", "None", time)
+        for m, time in ((128, 4.0), (256, 5.0))
+    )
+    table = Table(H200.name, H200.capability, (*rows, Measurement(1, 8, 8, "tf32", "a.b", "", 1.0)))
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(table.document()))
+    monkeypatch.setattr(sys, "argv", ["left_out.py", str(path)])
+    runpy.run_path(str(ROOT / "benchmarks" / "left_out.py"), run_name="__main__")
+    assert capsys.readouterr().out == (
+        "float16: 2 shapes, 0.0 % over the fastest, 0 choices not listed\n"
+        "tf32: 1 shapes, 10.0 % over the fastest, 1 choices not listed\n"
+    )
+
+
 def test_a_plot_from_the_results_alone(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     drawn = tmp_path / "plot.png"
