@@ -112,5 +112,7 @@ def _measure(kernel: Kernel, case: Case, device: torch.device) -> EpilogueError:
     errors = torch.where(finite, ulps(y, expected), 0.0).amax(1)
     at = int(errors.argmax())
     allowed = ", float16 sums allowed" if case.reduces("float16") else ""
-    dtype = f"{case.dtype}{allowed}"
-    return EpilogueError(kernel.name, dtype, case.scale, float(errors[at]), float(z[at]), worst)
+    arithmetic = case.dtype + allowed
+    return EpilogueError(
+        kernel.name, arithmetic, case.scale, float(errors[at]), float(z[at]), worst
+    )
