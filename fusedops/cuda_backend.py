@@ -55,6 +55,8 @@ def _kernel(name: str, instances: Sequence[Any]) -> Kernel:
         prepare=_prepare,
         summation=lambda problem, config: _compiled(config).summation,
         estimate=lambda problem, config: estimated_time(problem, _compiled(config)),
+        writes_z=all(instance.for_gradients for instance in instances),
+        reads_scale=all(instance.for_gradients for instance in instances),
     )
 
 
@@ -190,4 +192,25 @@ def _prepare(problem: Problem, config: Instance) -> Launch:
             current_stream(x.get_device()),
         )
 
-    return launch
+    def launch_for_gradient(
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float | torch.Tensor,
+        out: torch.Tensor,
+        z: torch.Tensor | None = None,
+    ) -> None:
+        in_memory = scale.to(torch.float32) if isinstance(scale, torch.Tensor) else None
+        start(
+            x.data_ptr(),
+            weight.data_ptr(),
+            0 if bias is None else bias.data_ptr(),
+            0.0 if in_memory is not None else scale,
+            out.data_ptr(),
+            current_stream(x.get_device()),
+            0 if in_memory is None else in_memory.data_ptr(),
+            0 if z is None else z.data_ptr(),
+        )
+
+    plain = not problem.writes_z and problem.scale_dtype is None
+    return launch if plain else launch_for_gradient

@@ -156,7 +156,8 @@ def _compute_out(
     check_out(out, check(x, weight, bias), x)
     if not out.is_inference():
         torch.autograd.graph.increment_version(out)
-    if out.is_contiguous() and not any(_overlap(out, each) for each in (x, weight, bias)):
+    in_place = out.is_contiguous() and out.data_ptr() % plans.ALIGNMENT == 0
+    if in_place and not any(_overlap(out, each) for each in (x, weight, bias)):
         plans.compute_into(x, weight, bias, scale, out)
     else:
         out.copy_(compute(x, weight, bias, scale))

@@ -92,7 +92,7 @@ def _step(
 def backward(
     grad: torch.Tensor, saved: torch.Tensor, scale: float | torch.Tensor, steps: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """dz = grad * dy/dz, from y in so many steps or, for 0, from z; sigmoid(z) where z is known.
+    """dz = grad * dy/dz, from y in so many steps or, for 0, from z; and sigmoid(z), from z alone.
 
     Both in at least fp32, unrounded.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -54,7 +55,10 @@ def same_gradients(function, expected, *tensors, **tolerance):
 @pytest.mark.parametrize("leading", [(3,), ()])
 def test_gradcheck_and_gradgradcheck(device, scale, leading):
     tensors = leaves(*operands(*leading, device=device))
-    call = lambda *given: fusedops.gemm_sig_res(*given, scale)
+
+    def call(*given):
+        return fusedops.gemm_sig_res(*given, scale)
+
     assert torch.autograd.gradcheck(call, tensors)
     assert torch.autograd.gradgradcheck(call, tensors)
     assert torch.autograd.gradgradcheck(call, [*tensors[:2], None])
@@ -192,7 +196,10 @@ def kept_by(call) -> tuple[torch.Tensor, list[torch.Tensor]]:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_one_large_tensor_is_kept(policy):
     x, weight, bias = leaves(*operands(7, n=5))
-    call = lambda: fusedops.gemm_sig_res(x, weight, bias, POLICIES[policy])
+
+    def call():
+        return fusedops.gemm_sig_res(x, weight, bias, POLICIES[policy])
+
     y, kept = kept_by(call)
     large = [each for each in kept if each.numel() == y.numel()]
     assert len(large) == 1 and len(kept) == 3
@@ -224,7 +231,10 @@ def test_a_result_changed_in_place():
     y.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
-    doubled = lambda function: lambda *given: function(*given, POLICIES[KEPT]).mul_(2)
+
+    def doubled(function):
+        return lambda *given: function(*given, POLICIES[KEPT]).mul_(2)
+
     same_gradients(doubled(fusedops.gemm_sig_res), doubled(plain), x, weight, bias)
 
 
@@ -241,11 +251,13 @@ def test_an_operand_changed_in_place(index):
 @pytest.mark.supports("any leading dimensions, any strides, expanded gradients, empty sizes")
 def test_layouts():
     x, weight, bias = operands(4, 6)
-    call = lambda *given: fusedops.gemm_sig_res(*given, 2.0)
-    expected = lambda *given: plain(*given, 2.0)
+    call, expected = partial(fusedops.gemm_sig_res, scale=2.0), partial(plain, scale=2.0)
+
+    def turned(function):
+        return lambda x, w, b: function(x.transpose(0, 1)[::2], w.flip(0), b)
+
     same_gradients(call, expected, x, weight, bias)
     same_gradients(call, expected, x[0, 0], weight, bias)
-    turned = lambda function: lambda x, w, b: function(x.transpose(0, 1)[::2], w.flip(0), b)
     same_gradients(turned(call), turned(expected), x, weight, bias)
     for m, n, k in ((0, 3, 4), (2, 0, 4), (2, 3, 0), (0, 0, 0)):
         same_gradients(call, expected, *operands(m, n=n, k=k))
@@ -285,9 +297,9 @@ def test_checkpointing(reentrant, scale):
     first, second = (fusedops.GemmSigRes(4, 4, scale, dtype=torch.float64) for _ in range(2))
     block = torch.nn.Sequential(first, torch.nn.Tanh(), second)
     x, _, _ = operands(5)
-    held = lambda x, *parameters: checkpoint(block, x, use_reentrant=reentrant)
+    held = partial(checkpoint, block, use_reentrant=reentrant)
     gradients = []
-    for function in (held, lambda x: block(x)):
+    for function in (held, block):
         block.zero_grad()
         (own,) = leaves(x)
         function(own).sum().backward()
@@ -311,8 +323,8 @@ def test_gradients_on_a_forced_backend(backend):
     if backend in backends.missing() or backend in ("cuda", "triton"):
         pytest.skip(f"{backend} does not run on a CPU")
     tensors = operands(6)
-    forced = lambda *given: fusedops.gemm_sig_res(*given, 2.0, backend=backend)
-    same_gradients(forced, lambda *given: plain(*given, 2.0), *tensors)
+    forced = partial(fusedops.gemm_sig_res, scale=2.0, backend=backend)
+    same_gradients(forced, partial(plain, scale=2.0), *tensors)
     own = leaves(*tensors)
     with fusedops.use_backend(backend):
         y = fusedops.gemm_sig_res(*own, 2.0)
