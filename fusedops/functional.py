@@ -78,8 +78,8 @@ def _into(
     if isinstance(scale, torch.Tensor) or backend is not None:
         raise TypeError("out takes a number as scale and no backend: use use_backend() for one")
     check_out(out, check(x, weight, bias), x)
-    y: torch.Tensor = library.gemm_sig_res.out(x, weight, bias, scale, out=out)
-    return y
+    library.gemm_sig_res.out(x, weight, bias, scale, out=out)
+    return out
 
 
 def explain(

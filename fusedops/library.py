@@ -114,9 +114,8 @@ def _fake_out(
     scale: float = 1.0,
     *,
     out: torch.Tensor,
-) -> torch.Tensor:
+) -> None:
     check_out(out, check(x, weight, bias), x)
-    return out
 
 
 def _compute_with_tensor(
@@ -152,7 +151,7 @@ def _compute_out(
     scale: float = 1.0,
     *,
     out: torch.Tensor,
-) -> torch.Tensor:
+) -> None:
     check_out(out, check(x, weight, bias), x)
     if not out.is_inference():
         torch.autograd.graph.increment_version(out)
@@ -161,7 +160,6 @@ def _compute_out(
         plans.compute_into(x, weight, bias, scale, out)
     else:
         out.copy_(compute(x, weight, bias, scale))
-    return out
 
 
 def _overlap(out: torch.Tensor, operand: torch.Tensor | None) -> bool:
@@ -207,7 +205,7 @@ def _out_above_autograd(
     scale: float = 1.0,
     *,
     out: torch.Tensor,
-) -> torch.Tensor:
+) -> None:
     """The kernel of the Autograd key for a result given by the caller, as torch's own are."""
     wants_grad = _wants_grad(x, weight, bias) or out.requires_grad
     if (wants_grad and torch.is_grad_enabled()) or any(
@@ -216,8 +214,7 @@ def _out_above_autograd(
     ):
         raise RuntimeError("gemm_sig_res(): functions with out=... cannot be differentiated")
     with torch._C._AutoDispatchBelowAutograd():
-        y: torch.Tensor = torch.ops.fusedops.gemm_sig_res.out(x, weight, bias, scale, out=out)
-    return y
+        torch.ops.fusedops.gemm_sig_res.out(x, weight, bias, scale, out=out)
 
 
 def _untraced(kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -233,11 +230,9 @@ def _untraced(kernel: Callable[..., Any]) -> Callable[..., Any]:
     return kernel
 
 
-def _define(
-    name: str, schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], *tags: torch.Tag
-) -> Any:
+def _define(name: str, schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> Any:
     """An operator with the kernel of every device and of fake tensors."""
-    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag, *tags))
+    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, _untraced(kernel), "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
     packet, _, overload = name.partition(".")
@@ -290,12 +285,13 @@ _define_public(
     _compute_with_tensor,
 )
 _define_public("gemm_sig_res_on", f"({OPERANDS}, float scale, str backend) -> Tensor", compute)
+# With Tag.out and a result, Inductor would use it for every compiled call, and in PyTorch 2.13 fail
+# where sizes are symbolic; with a result but no tag, no PyTorch could compile it.
 _define(
     "gemm_sig_res.out",
-    f"({OPERANDS}=None, float scale=1.0, *, Tensor(a!) out) -> Tensor(a!)",
+    f"({OPERANDS}=None, float scale=1.0, *, Tensor(a!) out) -> ()",
     _compute_out,
     _fake_out,
-    torch.Tag.out,
 )
 _library.impl("gemm_sig_res.out", _untraced(_out_above_autograd), "Autograd")
 _define(
