@@ -21,6 +21,7 @@ NAMESPACE = "fusedops"
 OPERANDS = "Tensor x, Tensor weight, Tensor? bias"
 
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
+_grad_enabled = torch.is_grad_enabled
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
 _transforms = torch._C._are_functorch_transforms_active
@@ -47,16 +48,17 @@ def is_plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
     dispatcher, which costs the host a quarter of a small call, would change nothing."""
     return (
         only_computes(x, weight, bias)
-        and not (_wants_grad(x, weight, bias) and torch.is_grad_enabled())
+        and not (
+            (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
+            and _grad_enabled()
+        )
         and not (_function_modes() or _tracing() or _autocasting())
         and forward_ad._current_level < 0
     )
 
 
-def _is_plain_scale(scale: float | torch.Tensor) -> bool:
-    if isinstance(scale, torch.Tensor):
-        return type(scale) in _PLAIN_TYPES and not scale.is_neg()
-    return type(scale) is float
+def _is_plain(scale: float | torch.Tensor) -> bool:
+    return isinstance(scale, torch.Tensor) and type(scale) in _PLAIN_TYPES and not scale.is_neg()
 
 
 def _wants_grad(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
@@ -183,13 +185,13 @@ def _above_autograd(
     ) -> torch.Tensor:
         if _transforms() or forward_ad._current_level >= 0:
             return decomposed(x, weight, bias, scale, backend)
-        if torch.is_grad_enabled() and (
+        if _grad_enabled() and (
             _wants_grad(x, weight, bias)
             or (isinstance(scale, torch.Tensor) and scale.requires_grad)
         ):
             return differentiable(x, weight, bias, scale, backend)
         # The device's kernel is next: calling it saves a second trip through the dispatcher.
-        if only_computes(x, weight, bias) and _is_plain_scale(scale):
+        if (type(scale) is float or _is_plain(scale)) and only_computes(x, weight, bias):
             return below(x, weight, bias, scale, backend)
         forced = () if backend is None else (backend,)
         with torch._C._AutoDispatchBelowAutograd():
@@ -256,7 +258,7 @@ def _without_trials(packet: Any) -> Any:
     makes a number of a tensor, without its gradient, where the bias is left out.
     """
     name = packet._qualified_op_name
-    tried, number, tensor = packet._op, packet.default, packet.tensor
+    tried, number, tensor = packet._op, packet.default._op, packet.tensor._op
 
     def call(*operands: Any, **named: Any) -> torch.Tensor:
         scale = operands[3] if len(operands) > 3 else named.get("scale")

@@ -12,6 +12,8 @@ import torch
 import fusedops
 
 COMPILERS = ["eager", "aot_eager", "inductor"]
+ON = [("cpu", each) for each in COMPILERS]
+ON.append(pytest.param("cuda", "inductor", marks=pytest.mark.gpu))
 RAW = torch.ops.fusedops.gemm_sig_res
 
 
@@ -45,14 +47,15 @@ def block(x, weight, bias, scale):
 @pytest.mark.supports(
     "torch.compile, fullgraph, static and dynamic, with gradients, every compiler"
 )
-@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize(("device", "compiler"), ON)
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("scale", [2.0, 20.0, "a tensor"])
-def test_compiles_whole(compiler, dynamic, scale):
+def test_compiles_whole(device, compiler, dynamic, scale):
     compiled = torch.compile(block, fullgraph=True, dynamic=dynamic, backend=compiler)
     for rows in (4, 9):
-        given = leaves(*operands(rows))
-        given.append(torch.tensor(2.0, requires_grad=True) if scale == "a tensor" else scale)
+        given = leaves(*operands(rows, device=device))
+        changing = torch.tensor(2.0, device=device, requires_grad=True)
+        given.append(changing if scale == "a tensor" else scale)
         expected = with_gradients(block, *given)
         torch.testing.assert_close(with_gradients(compiled, *given), expected, rtol=1e-4, atol=1e-4)
 

@@ -187,7 +187,9 @@ class Overriding(torch.Tensor):
         return super().__torch_function__(function, types, args, kwargs or {})
 
 
-@pytest.mark.supports("tensor subclasses, by __torch_dispatch__ or __torch_function__; gradients")
+@pytest.mark.supports(
+    "tensor subclasses, by `__torch_dispatch__` or `__torch_function__`; gradients"
+)
 @pytest.mark.parametrize("kind", [Wrapped, Overriding])
 @pytest.mark.parametrize("scale", [2.0, 20.0])
 def test_tensor_subclasses(kind, scale):

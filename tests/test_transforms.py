@@ -191,10 +191,11 @@ def test_vmap_over_backward(scale, create_graph):
 
 
 @pytest.mark.supports("transforms in 16 bits, inside autocast too, keep the error bound")
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("function", [fusedops.gemm_sig_res, RAW], ids=["function", "operator"])
-def test_transforms_keep_the_error_bound(dtype, function):
-    x, weight, bias, _ = operands(32, n=8, k=24, dtype=torch.float32)
+def test_transforms_keep_the_error_bound(device, dtype, function):
+    x, weight, bias = (each.to(device) for each in operands(32, n=8, k=24, dtype=torch.float32)[:3])
     low = x.to(dtype), weight.to(dtype), bias
 
     def results(x, weight, bias):
@@ -206,11 +207,11 @@ def test_transforms_keep_the_error_bound(dtype, function):
             func.vjp(torch.vmap(lambda own: function(x, own, bias, 2.0)), weight[None])[0][0],
         )
 
-    with torch.autocast("cpu", dtype):
+    with torch.autocast(device, dtype):
         autocast = results(x, weight, bias)
     for y in (*results(*low), *autocast):
         assert y.dtype == dtype
-        assert error_over_bound(y, *low, 2.0, Accumulation(2.0**-24)).max() <= 1
+        assert error_over_bound(y, *low, 2.0, Accumulation(2.0**-24, 1 / 8)).max() <= 1
 
 
 @pytest.mark.supports("torch.compile of vmap, of jvp and of per-sample gradients")
