@@ -163,7 +163,7 @@ def launch_packed(arguments: Arguments) -> Launch:
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        scale: float | torch.Tensor,
+        scale: Any,  # a float, or a tensor where the code reads it from memory
         out: torch.Tensor,
         z: torch.Tensor | None = None,
     ) -> None:
@@ -191,9 +191,9 @@ def launch_packed(arguments: Arguments) -> Launch:
         if z is not None:
             words[z_place] = z.data_ptr()
         if scale_in_memory:
-            words[scale_place] = scale.data_ptr()  # type: ignore[union-attr]
+            words[scale_place] = scale.data_ptr()
         else:
-            packet.doubles[scale_place] = scale  # type: ignore[union-attr]
+            packet.doubles[scale_place] = scale
         failed = start(packet.config, code.function, packet.addresses, None)
         if failed:
             _again(failed, device, packet, code)
