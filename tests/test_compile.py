@@ -14,6 +14,7 @@ import fusedops
 COMPILERS = ["eager", "aot_eager", "inductor"]
 ON = [("cpu", each) for each in COMPILERS]
 ON.append(pytest.param("cuda", "inductor", marks=pytest.mark.gpu))
+HOST = [torch.profiler.ProfilerActivity.CPU]
 RAW = torch.ops.fusedops.gemm_sig_res
 
 
@@ -57,7 +58,7 @@ def test_compiles_whole(device, compiler, dynamic, scale):
         changing = torch.tensor(2.0, device=device, requires_grad=True)
         given.append(changing if scale == "a tensor" else scale)
         expected = with_gradients(block, *given)
-        torch.testing.assert_close(with_gradients(compiled, *given), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(with_gradients(compiled, *given), expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.supports("torch.compile of the operator itself, by name, with a number or a tensor")
@@ -93,10 +94,10 @@ def test_forced_backends(compiler, backend):
         lambda x: fusedops.gemm_sig_res(x, weight, bias, 2.0), fullgraph=True, backend=compiler
     )
     ran = {"cpu": "fusedops.cpu.blocked", "reference": "fusedops.torch.reference"}[backend]
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(activities=HOST) as profile:
         named(x)
     assert [e.name for e in profile.events() if e.name.startswith("fusedops.")] == [ran]
-    with fusedops.use_backend(backend), torch.profiler.profile() as profile:
+    with fusedops.use_backend(backend), torch.profiler.profile(activities=HOST) as profile:
         free(x)
     assert [e.name for e in profile.events() if e.name.startswith("fusedops.")] == [ran]
     with pytest.raises(fusedops.NoKernelError), fusedops.use_backend("cuda"):
@@ -161,6 +162,15 @@ def test_compiled_training_keeps_one_large_tensor():
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         y = compiled(*leaves(*operands(32)))
     assert len({each.data_ptr() for each in kept if each.numel() == y.numel()}) == 1
+
+
+@pytest.mark.supports("compiled autograd")
+def test_compiled_autograd():
+    given = leaves(*operands(4))
+    expected = with_gradients(block, *given, 2.0)[1:]
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="aot_eager")):
+        block(*given, 2.0).sin().sum().backward()
+    torch.testing.assert_close(tuple(each.grad for each in given), expected)
 
 
 @pytest.mark.supports("compiled autocast, out= and inference_mode")
@@ -229,14 +239,14 @@ def test_ahead_of_time_inductor(device, tmp_path):
 def test_reduce_overhead(scale):
     compiled = torch.compile(block, mode="reduce-overhead", fullgraph=True)
     changing = torch.tensor(2.0, device="cuda", requires_grad=True)
-    given = leaves(*operands(64, n=64, k=64, dtype=torch.bfloat16, device="cuda"))
+    given = leaves(*operands(64, n=64, k=64, device="cuda"))
     given.append(changing if scale == "a tensor" else scale)
     for value in (2.0, 2.0, 2.0, -7.0, 30.0):  # record, warm up, replay
         changing.data.fill_(value)
         torch.compiler.cudagraph_mark_step_begin()
         got = [each.clone() for each in with_gradients(compiled, *given)]
         for one, other in zip(got, with_gradients(block, *given), strict=True):
-            torch.testing.assert_close(one, other, rtol=2e-2, atol=2e-2)
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-2)
 
 
 CAPTURE = """
@@ -246,21 +256,26 @@ shapes = (({rows}, 256), (512, 256), (512,))
 given = [torch.randn(each, device="cuda", dtype=torch.bfloat16) for each in shapes]
 given = [each.requires_grad_() for each in given]
 scale = {scale}
+
+def grad(function):
+    y = function(*given)
+    return y, *torch.autograd.grad(y.sum(), given)
+
+side = torch.cuda.Stream()
+with torch.cuda.stream(side):  # cuBLAS's first call must not be inside a capture
+    grad(torch.nn.functional.linear)
 torch.cuda.synchronize()
 graph = torch.cuda.CUDAGraph()
 with torch.cuda.graph(graph):
-    y = fusedops.gemm_sig_res(*given, scale)
-    gradients = torch.autograd.grad(y.sum(), given)
+    captured = grad(lambda *given: fusedops.gemm_sig_res(*given, scale))
 for _ in range(2):
     with torch.no_grad():
         for each in given:
             each.copy_(torch.randn_like(each))
     graph.replay()
-    now = fusedops.gemm_sig_res(*given, scale)
-    torch.testing.assert_close(y, now, rtol=2e-2, atol=2e-2)
-    expected = torch.autograd.grad(now.sum(), given)
-    for one, other in zip(gradients, expected):
-        torch.testing.assert_close(one, other, rtol=2e-2, atol=2e-1)
+    now = grad(lambda *given: fusedops.gemm_sig_res(*given, scale))
+    for one, other in zip(captured, now):
+        assert (one - other).abs().max() <= 2e-2 * other.abs().max()
 print("captured")
 """
 

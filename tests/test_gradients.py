@@ -9,7 +9,11 @@ from functools import partial
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 import fusedops
 from fusedops import backends
@@ -306,6 +310,34 @@ def test_checkpointing(reentrant, scale):
         gradients.append([own.grad, *(each.grad for each in block.parameters())])
     for got, want in zip(*gradients, strict=True):
         assert torch.equal(got, want)
+
+
+@pytest.mark.supports("selective checkpointing, by the operator's name; saved tensors offloaded")
+def test_selective_checkpointing_and_offloading():
+    x, weight, bias = operands(5)
+    kept = []
+
+    def policy(context, operator, *args, **kwargs):
+        kept.append(operator)
+        is_ours = operator == torch.ops.fusedops.gemm_sig_res.default
+        return CheckpointPolicy.MUST_SAVE if is_ours else CheckpointPolicy.PREFER_RECOMPUTE
+
+    def block(function, *given):
+        return torch.tanh(function(*given, 2.0))
+
+    def selective(*given):
+        contexts = partial(create_selective_checkpoint_contexts, policy)
+        call = partial(block, fusedops.gemm_sig_res)
+        return checkpoint(call, *given, use_reentrant=False, context_fn=contexts)
+
+    same_gradients(selective, partial(block, plain), x, weight, bias)
+    assert torch.ops.fusedops.gemm_sig_res.default in kept
+
+    def offloaded(*given):
+        with torch.autograd.graph.save_on_cpu():
+            return block(fusedops.gemm_sig_res, *given)
+
+    same_gradients(offloaded, partial(block, plain), x, weight, bias)
 
 
 @pytest.mark.supports("frozen layers that pass gradients on")
