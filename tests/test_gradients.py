@@ -252,6 +252,19 @@ def test_an_operand_changed_in_place(index):
         y.sum().backward()
 
 
+@pytest.mark.supports("infinities, NaN and large values have the formula's gradient")
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [-2.5, 2.0, 12.0, 20.0])
+def test_special_values(device, dtype, scale):
+    values = [math.inf, -math.inf, math.nan, 3e4, -3e4, 200.0, -200.0, 0.0]
+    z = torch.tensor(values, dtype=dtype, device=device)[:, None].requires_grad_()
+    weight = torch.ones(1, 1, dtype=dtype, device=device)
+    (got,) = torch.autograd.grad(fusedops.gemm_sig_res(z, weight, None, scale).sum(), z)
+    expected = torch.tensor([1, 1, math.nan, 1, 1, 1, 1, 1 + scale / 4], dtype=dtype)
+    torch.testing.assert_close(got[:, 0].cpu(), expected, equal_nan=True)
+
+
 @pytest.mark.supports("any leading dimensions, any strides, expanded gradients, empty sizes")
 def test_layouts():
     x, weight, bias = operands(4, 6)

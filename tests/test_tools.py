@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from typing import ClassVar
 
@@ -158,6 +160,16 @@ def test_flop_counter():
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         fusedops.gemm_sig_res(x, weight, bias, out=torch.empty(4, 5, 6))
     assert counter.get_total_flops() == products
+
+
+def test_the_flop_counter_may_be_looked_for_before_it_is_imported():
+    code = (
+        "import importlib.util as util, torch, fusedops; "
+        "name = 'torch.utils.flop_counter'; util.find_spec(name); "
+        "registry = __import__(name, fromlist=['flop_registry']).flop_registry; "
+        "assert torch.ops.fusedops.gemm_sig_res in registry"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class Wrapped(torch.Tensor):

@@ -215,6 +215,23 @@ def test_transforms_keep_the_error_bound(device, dtype, function):
         assert error_over_bound(y, *low, 2.0, Accumulation(2.0**-24, 1 / 8)).max() <= 1
 
 
+@pytest.mark.supports("gradients through a vmap")
+@pytest.mark.parametrize("subset", SUBSETS, ids=named)
+def test_gradients_through_a_vmap(subset):
+    dims = tuple(0 if index in subset else None for index in range(4))
+    results = []
+    for function in (fusedops.gemm_sig_res, plain):
+        given = [
+            torch.stack([each, 2 * each]) if index in subset else each.clone()
+            for index, each in enumerate(operands(2))
+        ]
+        for each in given:
+            each.requires_grad_()
+        torch.vmap(function, dims)(*given).sin().sum().backward()
+        results.append([each.grad for each in given])
+    torch.testing.assert_close(*results)
+
+
 @pytest.mark.supports("torch.compile of vmap, of jvp and of per-sample gradients")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiled_transforms(backend):
