@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +184,8 @@ def main() -> None:
         if dtype == ("bfloat16" if sums == "float32" else "float16"):
             best.append(summary(*group[0]))
     rows += few_rows(row.shape for row in rows if row.m == LEAST_ROWS)
-    table = Table(RTX_4090.name, RTX_4090.capability, origin, tuple(rows))
+    rows = [replace(row, origin=origin) for row in rows]
+    table = Table(RTX_4090.name, RTX_4090.capability, tuple(rows))
     (TABLES / "nvidia_geforce_rtx_4090.json").write_text(one_row_a_line(table))
     lines = ",\n  ".join(map(json.dumps, best))
     head = json.dumps({"device": RTX_4090.name, "origin": origin}, indent=1).removesuffix("\n}")

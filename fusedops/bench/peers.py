@@ -68,9 +68,11 @@ def _file(path: Path, device: torch.device, dtype: torch.dtype) -> Op:
     if not path.exists():
         raise Absent(f"there is no {path}")
     try:
-        function = runpy.run_path(str(path))["gemm_sig_res"]
-    except KeyError:
-        raise Absent(f"{path} defines no gemm_sig_res(x, weight, bias, scale)") from None
+        function = runpy.run_path(str(path)).get("gemm_sig_res")
+    except Exception as error:  # whatever a file may do
+        raise Absent(f"{path} cannot be run: {type(error).__name__}: {error}") from None
+    if function is None:
+        raise Absent(f"{path} defines no gemm_sig_res(x, weight, bias, scale)")
     return lambda x, weight, bias: function(x, weight, bias, SCALE)
 
 

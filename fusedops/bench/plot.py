@@ -23,6 +23,13 @@ OURS_STYLES = {
 AUTO_STYLE = ("fusedops", "o", "#d81b60")
 
 
+def suffixes() -> list[str]:
+    """What a plot's file may end in."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    return sorted(f".{each}" for each in FigureCanvasBase.get_supported_filetypes())
+
+
 def draw(report: Report, path: Path) -> None:
     """Write the plot; the file's suffix says what it is: png, svg, pdf."""
     import matplotlib as mpl
