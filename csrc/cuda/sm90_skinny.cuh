@@ -101,7 +101,7 @@ struct Strip {
   int tile, tiles, shift;
 
   __device__ __forceinline__ Strip(int n, int k_tiles, int strips, int index, int rank) {
-    const int64_t pairs = (n + 1) / 2;  // whole pairs of columns: they are stored together
+    const int64_t pairs = (n + 1) / 2;  // of columns: no two blocks write one word
     first = int(pairs * index / strips) * 2;
     last = min(int(pairs * (index + 1) / strips) * 2, n);
     tile = int(int64_t(k_tiles) * rank / Config::kSplit);

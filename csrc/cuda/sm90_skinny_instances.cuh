@@ -25,14 +25,11 @@ struct StripPlan {
   bool early_successor;
 };
 
-// Two blocks of one kernel, or of it and its successor, share a multiprocessor.
-template <class Config>
-constexpr bool kTwoFit = 2 * (sizeof(SkinnyStorage<Config>) + 1024) <= 228 * 1024;
-
 // The fewest strips; or for much weight as many as fill every multiprocessor once, unless they were
 // much narrower and fetched x too often. Then each has exactly one place free, and the successor
 // may start at once: with some idle it would put two blocks there, and end late. Otherwise it waits
-// for the last loads to be under way. Strips are whole pairs of columns. Nothing here depends on M.
+// for the last loads to be under way. Strips are whole pairs of columns. Nothing here depends on
+// M or on the rows of x: the strips decide the order of the sums.
 template <class Config>
 StripPlan plan_strips(int64_t n, int64_t k, int multiprocessors) {
   constexpr int64_t kWidestPairs = Config::kColumns / 2;
@@ -42,8 +39,7 @@ StripPlan plan_strips(int64_t n, int64_t k, int multiprocessors) {
   const int64_t even = std::min<int64_t>(pairs, std::max(1, multiprocessors / Config::kSplit));
   const bool much = n * k * int64_t{sizeof(typename Config::Element)} >= kMuch * multiprocessors;
   // Clusters of more than two leave multiprocessors idle in any case.
-  const bool fill = much && Config::kSplit <= 2 && fewest <= even && 3 * even <= 5 * fewest &&
-                    (kTwoFit<Config> || 10 * fewest < 9 * even);
+  const bool fill = much && Config::kSplit <= 2 && fewest <= even && 3 * even <= 5 * fewest;
   const int64_t strips = fill ? even : fewest;
   return {static_cast<int>(strips), static_cast<int>(ceil_div(pairs, strips)) * 2, fill};
 }
@@ -176,7 +172,6 @@ Instance skinny_instance(const char* label, const char* summation, const char* e
   APPLY(__VA_ARGS__, 8, 128, 64, 1, 6)           \
   APPLY(__VA_ARGS__, 8, 128, 64, 2, 6)           \
   APPLY(__VA_ARGS__, 16, 64, 64, 2, 10)          \
-  APPLY(__VA_ARGS__, 16, 64, 128, 2, 5)          \
   APPLY(__VA_ARGS__, 16, 64, 64, 4, 7)           \
   APPLY(__VA_ARGS__, 16, 64, 64, 8, 7)           \
   APPLY(__VA_ARGS__, 16, 128, 64, 1, 6)          \
