@@ -113,6 +113,7 @@ def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]
 
 
 SPLIT = re.compile(r"_split(\d+)")
+STREAMED, STRIPS = "cuda.skinny", "cuda.sm90_skinny"
 CLUSTERED = (
     "cuda.sm90_cooperative",
     "cuda.sm90_pingpong",
@@ -126,9 +127,9 @@ def estimated_time(problem: Problem, instance: Any) -> float:
     tile_m, tile_n, tile_k = instance.tile
     split = SPLIT.search(instance.summation)
     split_k = int(split[1]) if split else 1
-    if instance.kernel == "cuda.skinny":
+    if instance.kernel == STREAMED:
         return streamed_time(problem, tile_m, tile_n)
-    if instance.kernel == "cuda.sm90_skinny":
+    if instance.kernel == STRIPS:
         return strips_time(
             problem, tile_m, tile_n, split_k=split_k, tile_k=tile_k, stages=instance.stages
         )
