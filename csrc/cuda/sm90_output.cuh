@@ -82,10 +82,10 @@ class Output {
   }
 
   __device__ __forceinline__ void store(const Sums& sums, int row, int column) {
-#pragma unroll
-    for (int block = 0; block < Config::kBlocksM; ++block) {
-      const int first_row = row + block * kWgmmaM + warp_ * Config::kWarpRows;
-      store_pieces<kColumns>(&sums[block][0], block, 0, first_row, column);
+    if (params_.store_by_tma) {
+      store<true>(sums, row, column);
+    } else {
+      store<false>(sums, row, column);
     }
   }
 
@@ -111,8 +111,18 @@ class Output {
     return chunk ^ (row / kRowsPerSwizzleRow % kChunks);
   }
 
+  // Apart for each way to store, so that the usual one is free of branches.
+  template <bool kByTma>
+  __device__ __forceinline__ void store(const Sums& sums, int row, int column) {
+#pragma unroll
+    for (int block = 0; block < Config::kBlocksM; ++block) {
+      const int first_row = row + block * kWgmmaM + warp_ * Config::kWarpRows;
+      store_pieces<kByTma, kColumns>(&sums[block][0], block, 0, first_row, column);
+    }
+  }
+
   // A piece at a time: independent chains of arithmetic hide each other's latency.
-  template <int kCount>
+  template <bool kByTma, int kCount>
   __device__ __forceinline__ void store_pieces(const float* sums, int block, int first, int row,
                                                int column) {
     constexpr int kWidth = std::min(kCount, Config::kPieceWidth);
@@ -125,7 +135,7 @@ class Output {
       params_.epilogue.start(values[kStep], bias, work[kStep]);
     });
     // The last piece, whose staging is complete by now.
-    if (first > 0) send<Config::kPieceWidth>(row, column + first - Config::kPieceWidth);
+    if (first > 0) send<kByTma, Config::kPieceWidth>(row, column + first - Config::kPieceWidth);
     Piece& buffer = shared_.staging[consumer_][warp_][staging_];
     for_each<0, kSteps>([&](auto index) {
       constexpr int kStep = decltype(index)::value;
@@ -133,9 +143,9 @@ class Output {
       stage<kStep>(values[kStep], buffer);
     });
     if constexpr (kCount > kWidth) {
-      store_pieces<kCount - kWidth>(sums + kWidth / 2, block, first + kWidth, row, column);
+      store_pieces<kByTma, kCount - kWidth>(sums + kWidth / 2, block, first + kWidth, row, column);
     } else {
-      send<kWidth>(row, column + first);
+      send<kByTma, kWidth>(row, column + first);
     }
   }
 
@@ -203,23 +213,25 @@ class Output {
 
   // Sends off the staged piece whose sums start at this row and column. On return the next buffer
   // is free.
-  template <int kWidth>
+  template <bool kByTma, int kWidth>
   __device__ __forceinline__ void send(int row, int column) {
     const Piece& buffer = shared_.staging[consumer_][warp_][staging_];
     staging_ = (staging_ + 1) % Config::kStagingBuffers;
-    if (params_.store_by_tma) {
+    if constexpr (kByTma) {
+      // With two buffers, the next one is that of the store before this: long done by now.
+      if constexpr (Config::kStagingBuffers > 1) wait_until_stores_have_read<0>();
       fence_shared_for_tma();
       __syncwarp();
-      if (lane_ == 0) {
 #pragma unroll
-        for (int box = 0; box < kWidth / Config::kBoxWidth; ++box) {
-          const TilePosition to = place_of(row, column + box * Config::kBoxWidth);
-          if (to.row < params_.m && to.column < params_.n) {
-            store_box(out_map_, buffer[box], to.column, to.row);
-          }
-        }
-        commit_stores();
-        wait_until_stores_have_read<Config::kStagingBuffers - 1>();
+      for (int box = 0; box < kWidth / Config::kBoxWidth; ++box) {
+        const TilePosition to = place_of(row, column + box * Config::kBoxWidth);
+        store_box_if(lane_ == 0 && to.row < params_.m && to.column < params_.n, out_map_,
+                     buffer[box], to.column, to.row);
+      }
+      commit_stores();
+      if constexpr (Config::kStagingBuffers == 1) {
+        wait_until_stores_have_read<0>();
+        __syncwarp();
       }
     } else {
       __syncwarp();
@@ -227,8 +239,8 @@ class Output {
       for (int box = 0; box < kWidth / Config::kBoxWidth; ++box) {
         copy(buffer[box], place_of(row, column + box * Config::kBoxWidth));
       }
+      __syncwarp();
     }
-    __syncwarp();
   }
 
   static __device__ __forceinline__ TilePosition place_of(int row, int column) {
