@@ -1,0 +1,214 @@
+"""Give a module a forward with the operator in it, and let go of it where it no longer holds.
+
+A fused module keeps its parameters, buffers, submodules, hooks and state; only its class becomes a
+subclass with another forward, as torch.nn.utils.parametrize does it. That forward is the traced one.
+Whatever the trace took for granted is checked at each call: where it changed, the module is traced
+again; what a trace does not cover runs the original.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from fusedops.functional import gemm_sig_res
+from fusedops.fusion import operator_support
+from fusedops.fusion.match import Match, find
+from fusedops.fusion.nodes import why_not_through
+from fusedops.fusion.rewrite import replace
+from fusedops.fusion.trace import Untraceable, required_arguments, trace
+
+_STATE = "_fusedops_fusion"
+_ORIGINAL = "_fusedops_original"
+_PLAIN = (bool, int, float, str, type(None))
+_OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
+
+
+def install(module: nn.Module, inline: frozenset[str]) -> bool:
+    """Give ``module`` a fused forward, in which the submodules at the paths ``inline`` are traced
+    through. False where there is nothing to fuse, and ``module`` is left as it was."""
+    fusion = Fusion(inline)
+    if fusion.traced(module).forward is None:
+        return False
+    module.__dict__[_STATE] = fusion
+    module.__class__ = _fused_class(type(module))
+    return True
+
+
+def uninstall(module: nn.Module) -> None:
+    if module.__dict__.pop(_STATE, None) is not None:
+        module.__class__ = original_class(module)
+
+
+def original_class(module: nn.Module | None) -> type:
+    return getattr(type(module), _ORIGINAL, type(module))
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """What a trace took for granted of one submodule, or of the module itself (no path)."""
+
+    path: tuple[str, ...]
+    kind: type
+    only_its_forward: bool
+    constants: tuple[tuple[str, object], ...]
+
+    @classmethod
+    def of(cls, module: nn.Module, path: str, *, constants: bool) -> Assumption:
+        parts = tuple(path.split(".")) if path else ()
+        found = _at(module, parts)
+        plain = found.__dict__.items() if found is not None and constants else ()
+        return cls(
+            parts,
+            original_class(found),
+            _only_its_forward(found),
+            tuple((n, v) for n, v in plain if isinstance(v, _PLAIN) and n not in _OF_EVERY_MODULE),
+        )
+
+    def holds(self, module: nn.Module) -> bool:
+        found = _at(module, self.path)
+        if self.path and (
+            original_class(found) is not self.kind
+            or _only_its_forward(found) is not self.only_its_forward
+        ):
+            return False
+        if not self.constants:
+            return True
+        state = found.__dict__
+        return all(state.get(name, Assumption) == value for name, value in self.constants)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A forward with the operator in it, or None, for as long as the assumptions hold."""
+
+    forward: Callable[..., Any] | None  # of the module and its required arguments
+    arguments: tuple[str, ...]
+    assumptions: tuple[Assumption, ...]
+
+
+class Fusion:
+    """What a fused module knows of itself. It refers to no module, so copies may share it."""
+
+    def __init__(self, inline: frozenset[str]) -> None:
+        self.inline = inline
+        self._traced: Traced | None = None
+
+    def traced(self, module: nn.Module) -> Traced:
+        if self._traced is None or not all(each.holds(module) for each in self._traced.assumptions):
+            self._traced = _build(module, self.inline)
+        return self._traced
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fusion, (self.inline,)  # code made at run time cannot be pickled
+
+    def __deepcopy__(self, memo: object) -> Fusion:
+        twin = Fusion(self.inline)
+        twin._traced = self._traced
+        return twin
+
+
+def _build(module: nn.Module, inline: frozenset[str]) -> Traced:
+    through = [Assumption.of(module, path, constants=True) for path in ("", *sorted(inline))]
+
+    def leaf(path: str, submodule: nn.Module) -> bool:
+        return path not in inline or why_not_through(submodule) is not None
+
+    try:
+        graph = trace(module, leaf)
+    except Untraceable:
+        return Traced(None, (), tuple(through))
+    matches = find(graph, module).matches
+    swallowed = {path for match in matches for path in _swallowed(match)}
+    through += [Assumption.of(module, path, constants=False) for path in sorted(swallowed)]
+    if not matches:
+        return Traced(None, (), tuple(through))
+    replace(graph, module, matches, lambda tensor_scale: gemm_sig_res)
+    graph.lint()
+    code = graph.python_code("self")
+    scope = dict(code.globals)
+    exec(compile(code.src, f"<fused {original_class(module).__name__}>", "exec"), scope)
+    names = required_arguments(original_class(module).forward)
+    return Traced(scope["forward"], names, tuple(through))
+
+
+def _swallowed(match: Match) -> list[str]:
+    """The submodules that are no longer called."""
+    return [str(node.target) for node in match.nodes() if node.op == "call_module"]
+
+
+def _at(module: nn.Module, path: tuple[str, ...]) -> nn.Module | None:
+    found: nn.Module | None = module
+    for name in path:
+        found = None if found is None else found._modules.get(name)
+    return found
+
+
+def _only_its_forward(module: nn.Module | None) -> bool:
+    return module is not None and why_not_through(module) is None
+
+
+def _run(module: nn.Module, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    fusion: Fusion | None = module.__dict__.get(_STATE)
+    if fusion is not None and not kwargs and _are_tensors(args):
+        traced = fusion.traced(module)
+        if traced.forward is not None and len(args) == len(traced.arguments):
+            return traced.forward(module, *args)
+    return original.forward(module, *args, **kwargs)
+
+
+def _are_tensors(args: tuple[Any, ...]) -> bool:
+    return all(
+        isinstance(each, torch.Tensor)
+        and (
+            not torch.is_autocast_enabled(each.device.type)
+            or operator_support.follows_autocast(each.device.type)
+        )
+        for each in args
+    )
+
+
+@cache
+def _fused_class(original: Any) -> type:
+    """``original`` with a forward that asks the module's ``Fusion``; its name stays, for whoever
+    goes by names."""
+
+    @functools.wraps(original.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return _run(self, original, args, kwargs)
+
+    def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:
+        make, arguments, *state = super(fused, self).__reduce_ex__(protocol)
+        if make is not copyreg.__newobj__:  # type: ignore[attr-defined]
+            return (make, arguments, *state)
+        return (_new, (original, *arguments[1:]), *state)
+
+    def __setstate__(self: Any, state: Any) -> None:
+        super(fused, self).__setstate__(state)
+        fusion = self.__dict__.get(_STATE)
+        if fusion is not None:
+            fusion.traced(self)
+
+    body = {
+        "forward": forward,
+        "__reduce_ex__": __reduce_ex__,
+        "__setstate__": __setstate__,
+        "__module__": original.__module__,
+        "__qualname__": original.__qualname__,
+        "__doc__": original.__doc__,
+        _ORIGINAL: original,
+    }
+    fused = type(original)(original.__name__, (original,), body)
+    return fused
+
+
+def _new(original: type, *arguments: Any) -> Any:
+    fused = _fused_class(original)
+    return fused.__new__(fused, *arguments)

@@ -1,0 +1,131 @@
+"""Fuse a model: which of its modules can be traced, where the pattern is, and whose it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import fx, nn
+
+from fusedops.fusion.layers import install, uninstall
+from fusedops.fusion.match import Match, find
+from fusedops.fusion.nodes import why_not_through
+from fusedops.fusion.report import Left, Replaced, Report, at
+from fusedops.fusion.trace import OWNER, Untraceable, is_standard, trace
+
+
+class Fused(NamedTuple):
+    model: nn.Module
+    report: Report
+
+
+def fuse(model: nn.Module) -> Fused:
+    """Replace every z + scale * sigmoid(z), z a linear layer's result, by the operator.
+
+    The model is changed in place and returned with a report of what was replaced, what was left, and
+    why. It keeps its parameters, state_dict, hooks, classes (as isinstance sees them) and modes; it
+    can be copied, pickled, trained and fused again. ``unfuse`` undoes it.
+
+    Modules are traced with torch.fx, and only those whose forward holds a pattern get another one.
+    A module that does something a trace would lose (branches on values, no_grad, hooks inside the
+    pattern) is left, with the reason. ``torch.compile(model, backend="fusedops")`` sees through most
+    of those.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"fuse takes a torch.nn.Module, not {type(model).__name__}; for a function there is "
+            'torch.compile(function, backend="fusedops")'
+        )
+    unfuse(model)
+    survey = _survey(model)
+    failed = [
+        Left(path, "the pattern", ("it is only there when called as another module calls it",))
+        for path, module, inline in survey.owners(model)
+        if not install(module, inline)
+    ]
+    return Fused(model, Report(tuple(survey.replaced), (*survey.left, *failed)))
+
+
+def unfuse(model: nn.Module) -> nn.Module:
+    """Give the modules that ``fuse`` changed their own forward back; returns the model."""
+    for module in model.modules():
+        uninstall(module)
+    return model
+
+
+@dataclass
+class _Survey:
+    replaced: list[Replaced] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+    inline: dict[str, set[str]] = field(default_factory=dict)  # by the path of the owner
+
+    def owners(self, model: nn.Module) -> list[tuple[str, nn.Module, frozenset[str]]]:
+        return [
+            (path, model.get_submodule(path), frozenset(inline))
+            for path, inline in self.inline.items()
+        ]
+
+    def add(self, path: str, match: Match) -> None:
+        paths = {node.meta[OWNER] for node in match.nodes()}
+        owner = _common(paths)
+        inline = self.inline.setdefault(_join(path, owner), set())
+        for each in paths:
+            parts = each.split(".")[len(owner.split(".")) if owner else 0 :] if each else []
+            inline.update(".".join(parts[: end + 1]) for end in range(len(parts)))
+        self.replaced.append(
+            Replaced(
+                _join(path, owner), _join(path, str(match.linear)), match.scale_name()
+            )
+        )
+
+
+def _survey(model: nn.Module) -> _Survey:
+    """Trace every module that can be, the largest possible at a time, and collect the matches."""
+    graphs, untraceable = _traces(model)
+    survey = _Survey()
+    seen: set[nn.Module] = set()
+    for path, module in model.named_modules():
+        if module in untraceable:
+            why = f"{untraceable[module]}"
+            survey.left.append(Left(path, type(module).__name__, (why,)))
+        if module not in graphs or module in seen:
+            continue
+        graph = graphs[module]
+        seen.update(module.get_submodule(node.meta[OWNER]) for node in graph.nodes)
+        found = find(graph, module)
+        for match in found.matches:
+            survey.add(path, match)
+        for node, why in found.refused:
+            survey.left.append(Left(_join(path, node.meta[OWNER]), f"sigmoid{at(node)}", (why,)))
+    return survey
+
+
+def _traces(model: nn.Module) -> tuple[dict[nn.Module, fx.Graph], dict[nn.Module, str]]:
+    """The graph of every module, or why it has none; submodules that have one are traced through."""
+    graphs: dict[nn.Module, fx.Graph] = {}
+    untraceable: dict[nn.Module, str] = {}
+
+    def leaf(path: str, module: nn.Module) -> bool:
+        return module not in graphs or why_not_through(module) is not None
+
+    for module in reversed(list(model.modules())):
+        if is_standard(module):
+            continue
+        try:
+            graphs[module] = trace(module, leaf)
+        except Untraceable as why:
+            untraceable[module] = str(why)
+    return graphs, untraceable
+
+
+def _common(paths: set[str]) -> str:
+    """The path of the smallest module that contains all of ``paths``."""
+    first, *others = (path.split(".") if path else [] for path in paths)
+    shared = 0
+    while all(first[: shared + 1] == other[: shared + 1] for other in others) and shared < len(first):
+        shared += 1
+    return ".".join(first[:shared])
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name
