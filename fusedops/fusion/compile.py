@@ -1,7 +1,7 @@
-"""The same replacement as a backend of torch.compile: ``torch.compile(model, backend="fusedops")``.
+"""The same replacement as a backend: ``torch.compile(model, backend="fusedops")``.
 
-Dynamo hands over a graph of PyTorch's functions with the parameters as inputs. The patterns in it are
-replaced, and the rest is Inductor's, or that of any other backend.
+Dynamo hands over a graph of PyTorch's functions with the parameters as inputs. The patterns in it
+are replaced, and the rest is Inductor's, or that of any other backend.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def fuse_graph_module(graph_module: fx.GraphModule) -> Report:
         if not isinstance(part, fx.GraphModule):
             continue
         found = find(part.graph, part)
-        left += [Left(_module_of(node), f"sigmoid{at(node)}", (why,)) for node, why in found.refused]
+        left += [
+            Left(_module_of(node), f"sigmoid{at(node)}", (why,)) for node, why in found.refused
+        ]
         replaced += [
             Replaced(_module_of(match.result), _linear_of(match), match.scale_name())
             for match in found.matches
@@ -75,7 +77,9 @@ def _module_of(node: fx.Node) -> str:
 
 def _linear_of(match: Match) -> str:
     stack = list((match.linear.z.meta.get("nn_module_stack") or {}).values())
-    is_layer = bool(stack) and isinstance(stack[-1][1], type) and issubclass(stack[-1][1], nn.Linear)
+    is_layer = (
+        bool(stack) and isinstance(stack[-1][1], type) and issubclass(stack[-1][1], nn.Linear)
+    )
     return _module_of(match.linear.z) if is_layer else str(match.linear)
 
 

@@ -1,16 +1,16 @@
 """Give a module a forward with the operator in it, and let go of it where it no longer holds.
 
 A fused module keeps its parameters, buffers, submodules, hooks and state; only its class becomes a
-subclass with another forward, as torch.nn.utils.parametrize does it. That forward is the traced one.
-Whatever the trace took for granted is checked at each call: where it changed, the module is traced
-again; what a trace does not cover runs the original.
+subclass with another forward, as torch.nn.utils.parametrize does it. That forward is the traced
+one. Whatever the trace took for granted is checked at each call: where it changed, the module is
+traced again; what a trace does not cover runs the original.
 """
 
 from __future__ import annotations
 
 import copyreg
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,7 +23,7 @@ from fusedops.fusion import operator_support
 from fusedops.fusion.match import Match, find
 from fusedops.fusion.nodes import why_not_through
 from fusedops.fusion.rewrite import replace
-from fusedops.fusion.trace import Untraceable, required_arguments, trace
+from fusedops.fusion.trace import Arguments, Untraceable, trace
 
 _STATE = "_fusedops_fusion"
 _ORIGINAL = "_fusedops_original"
@@ -35,10 +35,11 @@ def install(module: nn.Module, inline: frozenset[str]) -> bool:
     """Give ``module`` a fused forward, in which the submodules at the paths ``inline`` are traced
     through. False where there is nothing to fuse, and ``module`` is left as it was."""
     fusion = Fusion(inline)
-    if fusion.traced(module).forward is None:
+    if fusion.forward(module) is None:
         return False
     module.__dict__[_STATE] = fusion
-    module.__class__ = _fused_class(type(module))
+    kind: Any = type(module)
+    module.__class__ = _fused_class(kind)
     return True
 
 
@@ -48,7 +49,9 @@ def uninstall(module: nn.Module) -> None:
 
 
 def original_class(module: nn.Module | None) -> type:
-    return getattr(type(module), _ORIGINAL, type(module))
+    kind: type = type(module)
+    original: type = vars(kind).get(_ORIGINAL, kind)
+    return original
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,16 @@ class Assumption:
     constants: tuple[tuple[str, object], ...]
 
     @classmethod
-    def of(cls, module: nn.Module, path: str, *, constants: bool) -> Assumption:
+    def of(cls, module: nn.Module, path: str, reads: Iterable[str] = ()) -> Assumption:
         parts = tuple(path.split(".")) if path else ()
         found = _at(module, parts)
-        plain = found.__dict__.items() if found is not None and constants else ()
-        return cls(
-            parts,
-            original_class(found),
-            _only_its_forward(found),
-            tuple((n, v) for n, v in plain if isinstance(v, _PLAIN) and n not in _OF_EVERY_MODULE),
+        values = [(name, getattr(found, name, None)) for name in sorted(reads)]
+        constants = tuple(
+            (name, value)
+            for name, value in values
+            if isinstance(value, _PLAIN) and name not in _OF_EVERY_MODULE
         )
+        return cls(parts, original_class(found), _only_its_forward(found), constants)
 
     def holds(self, module: nn.Module) -> bool:
         found = _at(module, self.path)
@@ -79,10 +82,7 @@ class Assumption:
             or _only_its_forward(found) is not self.only_its_forward
         ):
             return False
-        if not self.constants:
-            return True
-        state = found.__dict__
-        return all(state.get(name, Assumption) == value for name, value in self.constants)
+        return all(getattr(found, name, Assumption) == value for name, value in self.constants)
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,10 @@ class Traced:
     """A forward with the operator in it, or None, for as long as the assumptions hold."""
 
     forward: Callable[..., Any] | None  # of the module and its required arguments
-    arguments: tuple[str, ...]
     assumptions: tuple[Assumption, ...]
+
+    def holds(self, module: nn.Module) -> bool:
+        return all(each.holds(module) for each in self.assumptions)
 
 
 class Fusion:
@@ -101,10 +103,14 @@ class Fusion:
         self.inline = inline
         self._traced: Traced | None = None
 
-    def traced(self, module: nn.Module) -> Traced:
-        if self._traced is None or not all(each.holds(module) for each in self._traced.assumptions):
-            self._traced = _build(module, self.inline)
-        return self._traced
+    def forward(self, module: nn.Module) -> Callable[..., Any] | None:
+        """The fused forward, None where there is none."""
+        traced = self._traced
+        if traced is None or not traced.holds(module):
+            if torch.compiler.is_compiling():  # a tracer cannot be traced
+                return None
+            traced = self._traced = _build(module, self.inline)
+        return traced.forward
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Fusion, (self.inline,)  # code made at run time cannot be pickled
@@ -116,27 +122,28 @@ class Fusion:
 
 
 def _build(module: nn.Module, inline: frozenset[str]) -> Traced:
-    through = [Assumption.of(module, path, constants=True) for path in ("", *sorted(inline))]
-
     def leaf(path: str, submodule: nn.Module) -> bool:
         return path not in inline or why_not_through(submodule) is not None
 
     try:
-        graph = trace(module, leaf)
+        traced = trace(module, leaf)
     except Untraceable:
-        return Traced(None, (), tuple(through))
+        return Traced(None, tuple(Assumption.of(module, path) for path in sorted(inline)))
+    graph = traced.graph
     matches = find(graph, module).matches
     swallowed = {path for match in matches for path in _swallowed(match)}
-    through += [Assumption.of(module, path, constants=False) for path in sorted(swallowed)]
+    assumptions = tuple(
+        Assumption.of(module, path, traced.reads.get(path, ()))
+        for path in sorted({*inline, *swallowed, *traced.reads})
+    )
     if not matches:
-        return Traced(None, (), tuple(through))
+        return Traced(None, assumptions)
     replace(graph, module, matches, lambda tensor_scale: gemm_sig_res)
     graph.lint()
     code = graph.python_code("self")
     scope = dict(code.globals)
     exec(compile(code.src, f"<fused {original_class(module).__name__}>", "exec"), scope)
-    names = required_arguments(original_class(module).forward)
-    return Traced(scope["forward"], names, tuple(through))
+    return Traced(scope["forward"], assumptions)
 
 
 def _swallowed(match: Match) -> list[str]:
@@ -155,15 +162,6 @@ def _only_its_forward(module: nn.Module | None) -> bool:
     return module is not None and why_not_through(module) is None
 
 
-def _run(module: nn.Module, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    fusion: Fusion | None = module.__dict__.get(_STATE)
-    if fusion is not None and not kwargs and _are_tensors(args):
-        traced = fusion.traced(module)
-        if traced.forward is not None and len(args) == len(traced.arguments):
-            return traced.forward(module, *args)
-    return original.forward(module, *args, **kwargs)
-
-
 def _are_tensors(args: tuple[Any, ...]) -> bool:
     return all(
         isinstance(each, torch.Tensor)
@@ -176,25 +174,32 @@ def _are_tensors(args: tuple[Any, ...]) -> bool:
 
 
 @cache
-def _fused_class(original: Any) -> type:
+def _fused_class(original: Any) -> Any:
     """``original`` with a forward that asks the module's ``Fusion``; its name stays, for whoever
     goes by names."""
+    arguments = Arguments(original.forward)
 
     @functools.wraps(original.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return _run(self, original, args, kwargs)
+        fusion: Fusion | None = self.__dict__.get(_STATE)
+        required = None if fusion is None else arguments.of(args, kwargs)
+        if fusion is not None and required is not None and _are_tensors(required):
+            fused_forward = fusion.forward(self)
+            if fused_forward is not None:
+                return fused_forward(self, *required)
+        return original.forward(self, *args, **kwargs)
 
     def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:
-        make, arguments, *state = super(fused, self).__reduce_ex__(protocol)
+        make, made_of, *state = super(fused, self).__reduce_ex__(protocol)
         if make is not copyreg.__newobj__:  # type: ignore[attr-defined]
-            return (make, arguments, *state)
-        return (_new, (original, *arguments[1:]), *state)
+            return (make, made_of, *state)
+        return (_new, (original, *made_of[1:]), *state)
 
     def __setstate__(self: Any, state: Any) -> None:
         super(fused, self).__setstate__(state)
         fusion = self.__dict__.get(_STATE)
         if fusion is not None:
-            fusion.traced(self)
+            fusion.forward(self)
 
     body = {
         "forward": forward,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -53,6 +54,12 @@ class Match:
         """All that it replaces, users before what they use."""
         return (self.result, *reversed(self.factors), self.sigmoid, self.linear.z) + (
             (self.linear.product,) if self.linear.product else ()
+        )
+
+    def scale_is_a_tensor(self) -> bool:
+        scale = self.scale
+        return isinstance(scale, fx.Node) and not isinstance(
+            scale.meta.get("example_value"), torch.SymFloat
         )
 
     def scale_name(self) -> float | str:
@@ -123,10 +130,9 @@ class _Search:
             raise No("sigmoid_ writes over z, which the sum then reads")
         scale, factors, result = self.climb(sigmoid, linear.z)
         self.nobody_else_reads(linear.z, {sigmoid, result})
-        match = Match(linear, sigmoid, scale, result, factors)
-        self.nothing_happens_between(match)
         self.operands_fit(linear)
-        self.scale_fits(match)
+        match = Match(linear, sigmoid, self.fitting(scale, linear), result, factors)
+        self.nothing_happens_between(match)
         return match
 
     # Down: what computes z.
@@ -150,16 +156,17 @@ class _Search:
         raise No(f"the sigmoid is of {_words(z, self.root)}, not of a linear layer's result")
 
     def product(self, z: fx.Node, x: fx.Node, matrix: fx.Node, bias: object = None) -> Linear:
+        if bias is not None and not isinstance(bias, fx.Node):
+            raise No(f"the bias is the constant {bias!r}")
         weight = _transpose_of(matrix, self.root)
-        bias_node = bias if isinstance(bias, fx.Node) else None
         if weight is not None:
-            return Linear(z, x, weight, bias_node)
-        return Linear(z, x, matrix, bias_node, transposed=True)
+            return Linear(z, x, weight, bias)
+        return Linear(z, x, matrix, bias, transposed=True)
 
     def biased(self, z: fx.Node, product: fx.Node, bias: object) -> Linear:
         """product + bias, where both are nodes of their own."""
         inner = self.linear(product)
-        if inner.module or inner.bias or not isinstance(bias, fx.Node):
+        if inner.module or inner.bias is not None or not isinstance(bias, fx.Node):
             raise No(f"the sigmoid is of {_words(z, self.root)}, not of a linear layer's result")
         if set(product.users) != {z}:
             raise No("the product of x and weight, before its bias, is used elsewhere")
@@ -174,30 +181,25 @@ class _Search:
         factors: list[fx.Node] = []
         term = sigmoid
         while True:
-            user = self.only_user(term)
+            called = "the sigmoid's multiple" if factors else "the sigmoid"
+            if len(term.users) != 1:
+                raise No(f"{called} is used {len(term.users)} times: {_list(list(term.users))}")
+            (user,) = term.users
             operation = read(user, self.root)
-            name = None if operation is None else operation.name
-            if operation is not None and name in ("add", "sub"):
-                sign = self.sign(operation, term, z)
-                return _times(scale, sign), tuple(factors), user
-            if operation is not None and name in ("mul", "div"):
-                scale = _times(scale, self.factor(operation, term))
-                factors.append(user)
-                term = user
-                continue
-            raise No(f"{_kind(term)} goes to {_words(user, self.root)}, not to a sum with z")
+            if operation is not None and operation.name in ("add", "sub"):
+                scale = _times(scale, self.sign(operation, term, z))
+                return scale, tuple(factors), user
+            if operation is None or operation.name not in ("mul", "div"):
+                raise No(f"{called} goes to {_words(user, self.root)}, not to a sum with z")
+            scale = _times(scale, self.factor(operation, term, z))
+            factors.append(user)
+            term = user
 
-    def only_user(self, term: fx.Node) -> fx.Node:
-        users = list(term.users)
-        if len(users) != 1:
-            raise No(f"{_kind(term)} is used {len(users)} times: {_list(users)}")
-        return users[0]
-
-    def factor(self, operation: Operation, term: fx.Node) -> float | fx.Node:
+    def factor(self, operation: Operation, term: fx.Node, z: fx.Node) -> float | fx.Node:
         left, right = operation["input"], operation["other"]
-        if left is term and right is term:
-            raise No("the sigmoid is squared")
         factor = right if left is term else left
+        if factor in (term, z):
+            raise No(f"the sigmoid is multiplied by {'z' if factor is z else 'itself'}")
         if isinstance(factor, (int, float)):
             if operation.name == "mul":
                 return float(factor)
@@ -266,12 +268,12 @@ class _Search:
                 raise No("the bias is not known to have one number a column")
             if bias.dtype != weight.dtype:
                 raise No(f"the bias is {dtype_name(bias.dtype)}, weight {dtype_name(weight.dtype)}")
-        z = known(linear.z, self.root)
-        if x is None or z is None:
-            return
         for name, tensor in (("x", x), ("the weight", weight)):
             if is_traceable_wrapper_subclass(tensor):
                 raise No(f"{name} is a {type(tensor).__name__}, not a plain tensor")
+        z = known(linear.z, self.root)
+        if x is None or z is None:
+            return
         same = x.dtype == weight.dtype == z.dtype
         if not same and not operator_support.follows_autocast(z.device.type):
             raise No(f"x is {dtype_name(x.dtype)} and z {dtype_name(z.dtype)}: autocast")
@@ -281,28 +283,48 @@ class _Search:
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         x = known(linear.x, self.root)
         if linear.module is not None:
-            module = self.root.get_submodule(linear.module)
+            module: Any = self.root.get_submodule(linear.module)
             return module.weight, module.bias, x
         return known(linear.weight, self.root), known(linear.bias, self.root), x
 
-    def scale_fits(self, match: Match) -> None:
-        scale = match.scale
+    def fitting(self, scale: float | fx.Node, linear: Linear) -> float | fx.Node:
+        """The scale as the operator takes it."""
         if not isinstance(scale, fx.Node):
-            if not abs(scale) <= LARGEST_SCALE:
-                raise No(f"the scale is {scale:g}, not a float32 number")
-            return
+            if abs(scale) <= LARGEST_SCALE:
+                return scale
+            raise No(f"the scale is {scale:g}, not a float32 number")
+        if isinstance(scale.meta.get("example_value"), (torch.SymFloat, torch.SymInt)):
+            return self.fitting_number(scale, linear)
         tensor = known(scale, self.root)
         if tensor is None:
             raise No(f"the scale, {scale}, is not known to be a single number")
         if tensor.dim() != 0:
             raise No(f"the scale is a tensor of shape {tuple(tensor.shape)}, not a single number")
-        if not tensor.is_floating_point():
-            raise No(f"the scale is {dtype_name(tensor.dtype)}, not floating point")
+        if tensor.dtype not in DTYPES:
+            raise No(f"the scale is {dtype_name(tensor.dtype)}")
         if operator_support.tensor_scale() is None:
             raise No("the scale is a tensor, and this operator's is a number")
-        weight = self.tensors(match.linear)[0]
+        weight = self.tensors(linear)[0]
         if weight is not None and weight.device != tensor.device:
             raise No(f"the scale is on {tensor.device}, the weight on {weight.device}")
+        return scale
+
+    def fitting_number(self, scale: fx.Node, linear: Linear) -> fx.Node:
+        """A Python number that Dynamo does not take for a constant: the item of a tensor."""
+        if scale.target == "item":
+            try:
+                return self.fitting(scale.args[0], linear)  # type: ignore[arg-type]
+            except No:
+                pass
+        if isinstance(scale.meta["example_value"], torch.SymFloat) and _all_is_dynamic():
+            return scale
+        raise No("the scale is a number that changes from call to call: make it a 0-d tensor")
+
+
+def _all_is_dynamic() -> bool:
+    """Whether torch.compile was told dynamic=True: then a number may be dynamic and never change,
+    and the operator makes a constant of it."""
+    return not torch._dynamo.config.assume_static_by_default
 
 
 def _times(one: float | fx.Node, other: float | fx.Node) -> float | fx.Node:
@@ -320,10 +342,6 @@ def _between(start: fx.Node, stop: fx.Node) -> Iterator[fx.Node]:
     while node is not stop:
         yield node
         node = node.next
-
-
-def _kind(term: fx.Node) -> str:
-    return f"the sigmoid ({term})" if "sig" in str(term) else f"the sigmoid's multiple ({term})"
 
 
 def _list(nodes: list[fx.Node]) -> str:

@@ -22,14 +22,14 @@ class Fused(NamedTuple):
 def fuse(model: nn.Module) -> Fused:
     """Replace every z + scale * sigmoid(z), z a linear layer's result, by the operator.
 
-    The model is changed in place and returned with a report of what was replaced, what was left, and
-    why. It keeps its parameters, state_dict, hooks, classes (as isinstance sees them) and modes; it
-    can be copied, pickled, trained and fused again. ``unfuse`` undoes it.
+    The model is changed in place and returned with a report of what was replaced, what was left,
+    and why. It keeps its parameters, state_dict, hooks, classes (as isinstance sees them) and
+    modes; it can be copied, pickled, trained and fused again. ``unfuse`` undoes it.
 
     Modules are traced with torch.fx, and only those whose forward holds a pattern get another one.
     A module that does something a trace would lose (branches on values, no_grad, hooks inside the
-    pattern) is left, with the reason. ``torch.compile(model, backend="fusedops")`` sees through most
-    of those.
+    pattern) is left, with the reason; ``torch.compile(model, backend="fusedops")`` sees through
+    most of those.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -73,9 +73,7 @@ class _Survey:
             parts = each.split(".")[len(owner.split(".")) if owner else 0 :] if each else []
             inline.update(".".join(parts[: end + 1]) for end in range(len(parts)))
         self.replaced.append(
-            Replaced(
-                _join(path, owner), _join(path, str(match.linear)), match.scale_name()
-            )
+            Replaced(_join(path, owner), _join(path, str(match.linear)), match.scale_name())
         )
 
 
@@ -86,7 +84,7 @@ def _survey(model: nn.Module) -> _Survey:
     seen: set[nn.Module] = set()
     for path, module in model.named_modules():
         if module in untraceable:
-            why = f"{untraceable[module]}"
+            why = untraceable[module]
             survey.left.append(Left(path, type(module).__name__, (why,)))
         if module not in graphs or module in seen:
             continue
@@ -101,7 +99,7 @@ def _survey(model: nn.Module) -> _Survey:
 
 
 def _traces(model: nn.Module) -> tuple[dict[nn.Module, fx.Graph], dict[nn.Module, str]]:
-    """The graph of every module, or why it has none; submodules that have one are traced through."""
+    """The graph of every module, or why it has none; a submodule that has one is traced through."""
     graphs: dict[nn.Module, fx.Graph] = {}
     untraceable: dict[nn.Module, str] = {}
 
@@ -112,7 +110,7 @@ def _traces(model: nn.Module) -> tuple[dict[nn.Module, fx.Graph], dict[nn.Module
         if is_standard(module):
             continue
         try:
-            graphs[module] = trace(module, leaf)
+            graphs[module] = trace(module, leaf).graph
         except Untraceable as why:
             untraceable[module] = str(why)
     return graphs, untraceable
@@ -122,7 +120,9 @@ def _common(paths: set[str]) -> str:
     """The path of the smallest module that contains all of ``paths``."""
     first, *others = (path.split(".") if path else [] for path in paths)
     shared = 0
-    while all(first[: shared + 1] == other[: shared + 1] for other in others) and shared < len(first):
+    while all(first[: shared + 1] == other[: shared + 1] for other in others) and shared < len(
+        first
+    ):
         shared += 1
     return ".".join(first[:shared])
 

@@ -1,7 +1,7 @@
 """One vocabulary for what a node of an FX graph computes.
 
-A module, a function, a method, an operator or an ATen overload: ``read`` gives each the same name and
-the same named arguments, or None where it is something else, or more than that name says.
+A module, a function, a method, an operator or an ATen overload: ``read`` gives each the same name
+and the same named arguments, or None where it is something else, or more than that name says.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import fx, nn
 
 Arguments = dict[str, Any]
 
-# Arguments in order; those with a default may be left out. Any other argument (out=, rounding_mode=)
-# makes a call something else.
+# Arguments in order; those with a default may be left out. Any other argument (out=, rounding_mode=
+# and the like) makes a call something else.
 _SIGNATURES: dict[str, tuple[tuple[str, ...], Arguments]] = {
     "linear": (("input", "weight", "bias"), {"bias": None}),
     "addmm": (("input", "mat1", "mat2", "beta", "alpha"), {"beta": 1, "alpha": 1}),
@@ -58,14 +58,24 @@ _FUNCTIONS: dict[Callable[..., Any], str] = {
         for name in ("mul", "multiply", "div", "divide", "true_divide", "add", "sub", "subtract")
     },
     **{getattr(operator, name): name for name in ("matmul", "mul", "add", "sub")},
-    **{
-        getattr(operator, name): f"{name[1:]}_" for name in ("imatmul", "imul", "iadd", "isub")
-    },
+    **{getattr(operator, name): f"{name[1:]}_" for name in ("imatmul", "imul", "iadd", "isub")},
 }
 
 _IN_PLACE_OPERATORS = {operator.setitem, operator.delitem} | {
     getattr(operator, f"i{name}")
-    for name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split()
+    for name in (
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "floordiv",
+        "mod",
+        "pow",
+        "matmul",
+        "and",
+        "or",
+        "xor",
+    )
 }
 
 
@@ -94,7 +104,7 @@ def read(node: object, root: nn.Module) -> Operation | None:
     plain = spelled.removesuffix("_")
     name = _SYNONYMS.get(plain, plain)
     arguments = _bind(name, node)
-    return arguments and Operation(name, arguments, in_place=spelled != plain)
+    return None if arguments is None else Operation(name, arguments, in_place=spelled != plain)
 
 
 def writes(node: fx.Node, root: nn.Module) -> bool:
@@ -139,18 +149,19 @@ def _spelling(node: fx.Node) -> str | None:
 
 def _read_module(node: fx.Node, root: nn.Module) -> Operation | None:
     module = root.get_submodule(str(node.target))
-    name = {nn.Linear: "linear", nn.Sigmoid: "sigmoid"}.get(_computes_as(module))
+    name = _computes_as(module)
     if name is None or len(node.args) + len(node.kwargs) != 1:
         return None
     (operand,) = (*node.args, *node.kwargs.values())
     return Operation(name, {"input": operand}, module=str(node.target))
 
 
-def _computes_as(module: nn.Module) -> type[nn.Module] | None:
-    """nn.Linear or nn.Sigmoid, where calling ``module`` does that and nothing else."""
-    for known in (nn.Linear, nn.Sigmoid):
-        if type(module).forward is known.forward and not why_not_through(module):
-            return known
+def _computes_as(module: nn.Module) -> str | None:
+    """What calling ``module`` does and all it does, if that is in the vocabulary."""
+    if why_not_through(module) is None:
+        for known, name in ((nn.Linear, "linear"), (nn.Sigmoid, "sigmoid")):
+            if type(module).forward is known.forward:
+                return name
     return None
 
 
@@ -158,6 +169,8 @@ def why_not_through(module: nn.Module) -> str | None:
     """Why calling ``module`` is more than running its class's forward; None if it is not."""
     if has_hooks(module):
         return "has hooks"
+    if module._compiled_call_impl is not None:
+        return "is compiled"
     return "has a forward of its own, not its class's" if "forward" in module.__dict__ else None
 
 

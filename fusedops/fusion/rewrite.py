@@ -12,12 +12,10 @@ from fusedops.fusion.match import Linear, Match
 Operator = Callable[[bool], Callable[..., Any]]  # told whether the scale is a tensor
 
 
-def replace(
-    graph: fx.Graph, root: nn.Module, matches: Sequence[Match], operator: Operator
-) -> None:
-    """Rewrite ``graph`` in place. Each call stands where its z was computed or, where the scale is a
-    tensor that comes later, right after that."""
-    now: dict[fx.Node, fx.Node] = {}  # a match's operand may be an earlier match's result
+def replace(graph: fx.Graph, root: nn.Module, matches: Sequence[Match], operator: Operator) -> None:
+    """Rewrite ``graph`` in place. Each call stands where its z was computed or, where the scale is
+    a tensor that comes later, right after that."""
+    now: dict[Any, Any] = {}  # a match's operand may be an earlier match's result
     order = {node: place for place, node in enumerate(graph.nodes)}
     for match in matches:
         after = match.linear.z
@@ -27,8 +25,8 @@ def replace(
             weight, bias = _parameters(graph, root, match.linear)
             operands = (match.linear.x, weight, bias, match.scale)
             call = graph.call_function(
-                operator(isinstance(match.scale, fx.Node)),
-                tuple(now.get(each, each) for each in operands),  # type: ignore[call-overload]
+                operator(match.scale_is_a_tensor()),
+                tuple(now.get(each, each) for each in operands),
             )
         call.meta = dict(match.result.meta)
         match.result.replace_all_uses_with(call)
@@ -36,9 +34,7 @@ def replace(
         _erase(graph, match.nodes())
 
 
-def _parameters(
-    graph: fx.Graph, root: nn.Module, linear: Linear
-) -> tuple[fx.Node, fx.Node | None]:
+def _parameters(graph: fx.Graph, root: nn.Module, linear: Linear) -> tuple[fx.Node, fx.Node | None]:
     if linear.module is not None:
         biased = root.get_submodule(linear.module).bias is not None
         weight = graph.get_attr(f"{linear.module}.weight")
@@ -49,12 +45,11 @@ def _parameters(
 
 
 def _erase(graph: fx.Graph, nodes: Sequence[fx.Node]) -> None:
-    """Erase ``nodes``, users first, and the attributes and transposes that only they used."""
-    inputs = [each for node in nodes for each in node.all_input_nodes]
+    """Erase ``nodes``, users first, and the attributes, transposes and items that only they used."""
+    inputs = {each for node in nodes for each in node.all_input_nodes}
     for node in nodes:
         graph.erase_node(node)
     for node in inputs:
-        is_view = node.target in ("t", "transpose", getattr)
-        if node.op != "placeholder" and not node.users and node not in nodes:
-            if node.op == "get_attr" or is_view:
-                graph.erase_node(node)
+        is_view = node.op == "get_attr" or node.target in ("t", "transpose", "item", getattr)
+        if is_view and node.op != "placeholder" and not node.users and node not in nodes:
+            graph.erase_node(node)

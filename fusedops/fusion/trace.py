@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,12 +33,19 @@ def is_standard(module: nn.Module) -> bool:
     return type(module).__module__.startswith(("torch.", "fusedops."))
 
 
-def trace(module: nn.Module, leaf: Leaf) -> fx.Graph:
+@dataclass(frozen=True)
+class Trace:
+    graph: fx.Graph
+    reads: dict[str, set[str]]  # the attributes read of each submodule, by its path
+
+
+def trace(module: nn.Module, leaf: Leaf) -> Trace:
     """``module``'s forward as a graph: its required arguments are tensors, the others keep their
     defaults. Calls of the submodules that ``leaf`` names stay calls; others are traced through."""
     graphs = []
     for changed in (False, True):
-        with _unharmed(module, changed), torch.set_grad_enabled(torch.is_grad_enabled() ^ changed):
+        grad = torch.is_grad_enabled() ^ changed
+        with _unharmed(module, changed), torch.set_grad_enabled(grad), _reads(module) as reads:
             try:
                 graphs.append(_Tracer(leaf).trace(module))
             except Untraceable:
@@ -47,24 +55,39 @@ def trace(module: nn.Module, leaf: Leaf) -> fx.Graph:
     once, again = (graph.python_code("self").src for graph in graphs)
     if once != again:
         raise Untraceable("it does one thing in training and another in evaluation")
-    return graphs[0]
+    return Trace(graphs[0], reads)
 
 
-def required_arguments(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the arguments without a default, self excluded."""
-    parameters = list(inspect.signature(forward).parameters.values())[1:]
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = [each for each in parameters if each.default is each.empty]
-    named = [each for each in required if each.kind not in kinds]
-    if any(each.kind is each.KEYWORD_ONLY for each in named):
-        raise Untraceable("an argument without a default is keyword-only")
-    return tuple(each.name for each in named)
+class Arguments:
+    """A forward's arguments: a trace covers calls that leave every default as it is."""
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        parameters = list(inspect.signature(forward).parameters.values())[1:]
+        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        named = [each for each in parameters if each.kind not in kinds]
+        self.required = tuple(each.name for each in named if each.default is each.empty)
+        self.defaults = {e.name: e.default for e in named if e.default is not e.empty}
+        self.in_order = tuple(each.name for each in named if each.kind is not each.KEYWORD_ONLY)
+        if not set(self.required) <= set(self.in_order):
+            raise Untraceable("an argument without a default is keyword-only")
+
+    def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+        """The required ones of a call that a trace covers; None for any other call."""
+        if not kwargs and len(args) == len(self.required):
+            return args
+        given = {**dict(zip(self.in_order, args, strict=False)), **kwargs}
+        required = tuple(given.pop(name) for name in self.required if name in given)
+        as_they_are = all(
+            name in self.defaults and self.defaults[name] is value for name, value in given.items()
+        )
+        whole = len(required) == len(self.required) and len(args) <= len(self.in_order)
+        return required if whole and as_they_are else None
 
 
 class _Value(fx.Proxy):
     """A stand-in for a tensor that does not let itself be asked what it is."""
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:  # what isinstance() looks at when type() does not answer it
         asker = sys._getframe(1).f_globals.get("__name__", "")
         if asker.startswith(("torch.", "fusedops.")):
@@ -93,7 +116,7 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
-        names = required_arguments(root_fn)
+        names = Arguments(root_fn).required
         return root_fn, [
             self.root,
             *(self.create_proxy("placeholder", name, (), {}) for name in names),
@@ -113,14 +136,16 @@ class _Tracer(fx.Tracer):
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         if _modes() != self.modes:
-            raise Untraceable("it computes under no_grad, autocast or the like, which a trace loses")
+            raise Untraceable("it computes under no_grad, autocast, a checkpoint or the like")
         node = super().create_node(*args, **kwargs)
         node.meta[OWNER] = self.owners[-1]
         return node
 
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, torch.Tensor) and not self.has(a):
-            raise Untraceable(f"it makes a tensor, of shape {tuple(a.shape)}, that depends on no input")
+            raise Untraceable(
+                f"it makes a tensor, of shape {tuple(a.shape)}, that depends on no input"
+            )
         return super().create_arg(a)
 
     def has(self, tensor: torch.Tensor) -> bool:
@@ -135,7 +160,27 @@ def _modes() -> tuple[object, ...]:
         torch.is_inference_mode_enabled(),
         *(torch.is_autocast_enabled(device) for device in devices),
         *(torch.get_autocast_dtype(device) for device in devices),
+        torch._C._autograd._top_saved_tensors_default_hooks(True),
     )
+
+
+@contextmanager
+def _reads(root: nn.Module) -> Iterator[dict[str, set[str]]]:
+    """Record which attributes of ``root``'s submodules are read meanwhile."""
+    paths = {module: path for path, module in root.named_modules()}
+    reads: dict[str, set[str]] = {}
+
+    def read(module: nn.Module, name: str) -> Any:
+        value = object.__getattribute__(module, name)
+        if module in paths:
+            reads.setdefault(paths[module], set()).add(name)
+        return value
+
+    nn.Module.__getattribute__ = read  # type: ignore[method-assign, assignment]
+    try:
+        yield reads
+    finally:
+        del nn.Module.__getattribute__
 
 
 @contextmanager
@@ -182,4 +227,3 @@ def _restore(module: nn.Module, before: _State) -> list[str]:
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
