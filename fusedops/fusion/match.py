@@ -6,7 +6,9 @@ the sum. Nothing is written here; rewrite.py does that.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +28,10 @@ class No(Exception):
     """The pattern is not here; the message says why."""
 
 
+def _name(node: fx.Node | None) -> str:
+    return str(node.target if node is not None and node.op == "get_attr" else node)
+
+
 @dataclass(frozen=True)
 class Linear:
     """z, as the operands of the operator: a linear layer, or a product and perhaps a sum."""
@@ -39,7 +45,7 @@ class Linear:
     product: fx.Node | None = None  # where z = product + bias is two nodes
 
     def __str__(self) -> str:
-        return self.module or str(self.weight)
+        return self.module or _name(self.weight)
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,7 @@ class Match:
         )
 
     def scale_name(self) -> float | str:
-        if not isinstance(self.scale, fx.Node):
-            return self.scale
-        return str(self.scale.target if self.scale.op == "get_attr" else self.scale)
+        return _name(self.scale) if isinstance(self.scale, fx.Node) else self.scale
 
 
 @dataclass
@@ -130,10 +134,10 @@ class _Search:
             raise No("sigmoid_ writes over z, which the sum then reads")
         scale, factors, result = self.climb(sigmoid, linear.z)
         self.nobody_else_reads(linear.z, {sigmoid, result})
-        self.operands_fit(linear)
-        match = Match(linear, sigmoid, self.fitting(scale, linear), result, factors)
+        match = Match(linear, sigmoid, scale, result, factors)
         self.nothing_happens_between(match)
-        return match
+        self.operands_fit(linear)
+        return dataclasses.replace(match, scale=self.fitting(scale, linear))
 
     # Down: what computes z.
 
@@ -309,13 +313,12 @@ class _Search:
             raise No(f"the scale is on {tensor.device}, the weight on {weight.device}")
         return scale
 
-    def fitting_number(self, scale: fx.Node, linear: Linear) -> fx.Node:
+    def fitting_number(self, scale: fx.Node, linear: Linear) -> float | fx.Node:
         """A Python number that Dynamo does not take for a constant: the item of a tensor."""
-        if scale.target == "item":
-            try:
-                return self.fitting(scale.args[0], linear)  # type: ignore[arg-type]
-            except No:
-                pass
+        tensor = scale.args[0] if scale.target == "item" else None
+        if isinstance(tensor, fx.Node):
+            with suppress(No):
+                return self.fitting(tensor, linear)
         if isinstance(scale.meta["example_value"], torch.SymFloat) and _all_is_dynamic():
             return scale
         raise No("the scale is a number that changes from call to call: make it a 0-d tensor")

@@ -45,7 +45,7 @@ def _parameters(graph: fx.Graph, root: nn.Module, linear: Linear) -> tuple[fx.No
 
 
 def _erase(graph: fx.Graph, nodes: Sequence[fx.Node]) -> None:
-    """Erase ``nodes``, users first, and the attributes, transposes and items that only they used."""
+    """Erase ``nodes``, users first, and what only they used: attributes, transposes, items."""
     inputs = {each for node in nodes for each in node.all_input_nodes}
     for node in nodes:
         graph.erase_node(node)
