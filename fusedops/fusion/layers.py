@@ -76,13 +76,18 @@ class Assumption:
         return cls(parts, original_class(found), _only_its_forward(found), constants)
 
     def holds(self, module: nn.Module) -> bool:
-        found = _at(module, self.path)
-        if self.path and (
-            original_class(found) is not self.kind
-            or _only_its_forward(found) is not self.only_its_forward
-        ):
-            return False
-        return all(getattr(found, name, Assumption) == value for name, value in self.constants)
+        found: nn.Module | None = module
+        if self.path:
+            found = _at(module, self.path)
+            if (
+                original_class(found) is not self.kind
+                or _only_its_forward(found) is not self.only_its_forward
+            ):
+                return False
+        for name, value in self.constants:  # noqa: SIM110: at every call, and all() costs more
+            if getattr(found, name, Assumption) != value:
+                return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,10 @@ class Traced:
     assumptions: tuple[Assumption, ...]
 
     def holds(self, module: nn.Module) -> bool:
-        return all(each.holds(module) for each in self.assumptions)
+        for each in self.assumptions:  # noqa: SIM110: at every call, and all() costs more
+            if not each.holds(module):
+                return False
+        return True
 
 
 class Fusion:
@@ -162,15 +170,15 @@ def _only_its_forward(module: nn.Module | None) -> bool:
     return module is not None and why_not_through(module) is None
 
 
-def _are_tensors(args: tuple[Any, ...]) -> bool:
-    return all(
-        isinstance(each, torch.Tensor)
-        and (
-            not torch.is_autocast_enabled(each.device.type)
-            or operator_support.follows_autocast(each.device.type)
-        )
-        for each in args
-    )
+def _can_take(args: tuple[Any, ...]) -> bool:
+    """Whether these are tensors, and the operator does under autocast what they would have met."""
+    autocast = torch._C._is_any_autocast_enabled()
+    for each in args:
+        if not isinstance(each, torch.Tensor):
+            return False
+        if autocast and not operator_support.follows_autocast(each.device.type):
+            return False
+    return True
 
 
 @cache
@@ -183,7 +191,7 @@ def _fused_class(original: Any) -> Any:
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         fusion: Fusion | None = self.__dict__.get(_STATE)
         required = None if fusion is None else arguments.of(args, kwargs)
-        if fusion is not None and required is not None and _are_tensors(required):
+        if fusion is not None and required is not None and _can_take(required):
             fused_forward = fusion.forward(self)
             if fused_forward is not None:
                 return fused_forward(self, *required)
