@@ -84,7 +84,7 @@ class Assumption:
                 or _only_its_forward(found) is not self.only_its_forward
             ):
                 return False
-        for name, value in self.constants:  # noqa: SIM110: at every call, and all() costs more
+        for name, value in self.constants:  # noqa: SIM110 - each call pays, and all() costs more
             if getattr(found, name, Assumption) != value:
                 return False
         return True
@@ -98,7 +98,7 @@ class Traced:
     assumptions: tuple[Assumption, ...]
 
     def holds(self, module: nn.Module) -> bool:
-        for each in self.assumptions:  # noqa: SIM110: at every call, and all() costs more
+        for each in self.assumptions:  # noqa: SIM110 - each call pays, and all() costs more
             if not each.holds(module):
                 return False
         return True
