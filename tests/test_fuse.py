@@ -86,14 +86,17 @@ class Written(nn.Module):
         self.linear = nn.Linear(K, N)
         self.other = nn.Linear(K, N)
         self.unbiased = nn.Linear(K, N, bias=False)
+        self.operator = fusedops.GemmSigRes(K, N)
         self.sigmoid = nn.Sigmoid()
         self.weight = nn.Parameter(torch.randn(N, K) / K**0.5)
+        self.matrix = nn.Parameter(torch.randn(K, N) / K**0.5)
         self.bias = nn.Parameter(torch.randn(N))
         self.factor = 2.0
         self.register_buffer("scale", torch.tensor(2.0))
         self.learned = nn.Parameter(torch.tensor(2.0))
         self.register_buffer("vector", torch.rand(N))
         self.register_buffer("whole", torch.tensor(2))
+        self.register_buffer("wide", torch.rand(N, dtype=torch.float64))
         self.written = forward
 
     def forward(self, x):
@@ -145,6 +148,8 @@ LAYERS: dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]] = {
     "addmm": lambda m, x: torch.addmm(m.bias, x, m.weight.t()),
     "@ and +": lambda m, x: x @ m.weight.T + m.bias,
     "+ and matmul": lambda m, x: m.bias + torch.matmul(x, m.weight.transpose(0, 1)),
+    "@ a (K, N) matrix": lambda m, x: x @ m.matrix,
+    "addmm of a (K, N) matrix": lambda m, x: torch.addmm(m.bias, x, m.matrix),
     "mm": lambda m, x: torch.mm(x, m.weight.t()),
 }
 FOUND: dict[str, Forward] = {
@@ -195,6 +200,18 @@ def z_is_written_through_a_view(model, x):
 def the_sigmoid_writes(model, x):
     z = model.linear(x)
     return z + z.sigmoid_()
+
+
+def x_is_written_before_the_bias(model, x):
+    x = x + 0
+    product = x @ model.weight.T
+    x.zero_()
+    return scale_one(product + model.bias)
+
+
+def the_product_is_used(model, x):
+    product = x @ model.weight.T
+    return scale_one(product + model.bias) * product.mean()
 
 
 def twice(z, term):
@@ -286,6 +303,10 @@ LEFT: dict[str, tuple[Forward, str]] = {
     ),
     "z subtracted": (with_z(lambda m, z: torch.sigmoid(z) - z), "z is subtracted"),
     "the inverse": (with_z(lambda m, z: z + 2 / torch.sigmoid(z)), "divides a number"),
+    "divided by a tensor": (
+        with_z(lambda m, z: z + torch.sigmoid(z) / m.scale),
+        "divided by a tensor",
+    ),
     "rounded": (
         with_z(lambda m, z: z + torch.div(torch.sigmoid(z), 2, rounding_mode="floor")),
         "goes to div",
@@ -311,6 +332,19 @@ LEFT: dict[str, tuple[Forward, str]] = {
     "a bias for each row": (
         lambda m, x: SUMS["operators"](m, x @ m.weight.T + m.bias[None]),
         "not known to have one number a column",
+    ),
+    "a wider bias": (
+        lambda m, x: SUMS["operators"](m, x @ m.weight.T + m.wide),
+        "the bias is float64, weight float32",
+    ),
+    "x written before the bias": (
+        x_is_written_before_the_bias,
+        "something is written in place between z and y: zero_",
+    ),
+    "the product used": (the_product_is_used, "the product of x and weight, before its bias"),
+    "the operator before": (
+        lambda m, x: scale_one(m.operator(x)),
+        "the sigmoid is of operator, a GemmSigRes|of y",
     ),
     "two biases": (
         lambda m, x: SUMS["operators"](m, m.linear(x) + m.bias),
@@ -479,6 +513,15 @@ def test_several_calls_of_one_layer():
     calls, y = run(model, x)
     assert calls.fused == 2
     torch.testing.assert_close(y, expected)
+
+
+def test_a_transpose_that_is_none():
+    def layer(model, x):
+        return scale_one(x @ model.weight[:, :N].transpose(0, 0))
+
+    model = Written(layer)
+    x = torch.randn(3, N)
+    torch.testing.assert_close(Compiled(model)(x), run(model, x)[1])
 
 
 def test_operands_are_read_where_z_was():

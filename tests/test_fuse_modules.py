@@ -133,7 +133,7 @@ def test_fusing_twice_and_back():
 
 
 @torch.no_grad()
-def test_a_call_that_the_trace_does_not_cover_runs_the_original():
+def test_each_kind_of_call_has_its_trace_or_runs_the_original():
     model, plain, x = fused(Layer), Layer(), torch.randn(3, K)
     plain.load_state_dict(model.state_dict())
     mask = torch.rand(K)
@@ -142,9 +142,12 @@ def test_a_call_that_the_trace_does_not_cover_runs_the_original():
         (True, (), {"x": x}),
         (True, (x, None), {}),
         (True, (x,), {"mask": None, "negate": False}),
-        (False, (x, mask), {}),
-        (False, (x,), {"mask": mask}),
-        (False, (x,), {"negate": True}),
+        (True, (x, mask), {}),
+        (True, (x,), {"mask": mask, "negate": False}),
+        (True, (x,), {"negate": True}),
+        (True, (x,), {"negate": 1}),
+        (False, (x,), {"negate": [1]}),
+        (False, (x,), {"negate": torch.tensor(True)}),
     ):
         assert is_fused(model, *args, **kwargs) == fuses
         torch.testing.assert_close(model(*args, **kwargs), plain(*args, **kwargs))
@@ -371,6 +374,49 @@ def test_a_gate_that_others_use_stays_what_it_is():
     assert operators(model, x).count("sigmoid") == operators(model, x).count("gemm_sig_res") == 1
     torch.testing.assert_close(model(x), expected)
     torch.testing.assert_close(model.gate(x), gate(x, 1.5))
+
+
+@torch.no_grad()
+def test_a_pattern_of_another_call_is_not_claimed():
+    """A module that has the pattern only for an argument that its parent passes."""
+
+    class Asked(Layer):
+        def forward(self, x, fancy=False):
+            return super().forward(x) if fancy else self.linear(x)
+
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = Asked()
+
+        def forward(self, x):
+            return self.asked(x, fancy=True)
+
+    model, x = Asks(), torch.randn(3, K)
+    expected = model(x)
+    report = fusedops.fuse(model).report
+    assert not report.replaced
+    assert "only for a call that passes more" in str(report)
+    torch.testing.assert_close(model(x), expected)
+
+
+@torch.no_grad()
+def test_calls_of_endless_kinds_end_with_the_original():
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(K, K)
+
+        def forward(self, x, scale=1.0):
+            return gate(self.linear(x), scale)
+
+    model, x = fused(Scaled), torch.randn(3, K)
+    fuses = []
+    for scale in range(40):
+        fuses.append(is_fused(model, x, scale / 8))
+        torch.testing.assert_close(model(x, scale / 8), Scaled.forward(model, x, scale / 8))
+    assert fuses == sorted(fuses, reverse=True) and 1 < sum(fuses) < 40
+    assert is_fused(model, x)
 
 
 def test_only_modules_are_fused():

@@ -20,14 +20,15 @@ from torch import nn
 
 from fusedops.functional import gemm_sig_res
 from fusedops.fusion import operator_support
+from fusedops.fusion.calls import PLAIN, Arguments, Call
 from fusedops.fusion.match import Match, find
 from fusedops.fusion.nodes import why_not_through
 from fusedops.fusion.rewrite import replace
-from fusedops.fusion.trace import Arguments, Untraceable, trace
+from fusedops.fusion.trace import Untraceable, trace
 
 _STATE = "_fusedops_fusion"
 _ORIGINAL = "_fusedops_original"
-_PLAIN = (bool, int, float, str, type(None))
+_CALLS = 16  # kinds of calls that one module is traced for
 _OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
 
 
@@ -35,7 +36,7 @@ def install(module: nn.Module, inline: frozenset[str]) -> bool:
     """Give ``module`` a fused forward, in which the submodules at the paths ``inline`` are traced
     through. False where there is nothing to fuse, and ``module`` is left as it was."""
     fusion = Fusion(inline)
-    if fusion.forward(module) is None:
+    if fusion.forward(module, Arguments(type(module).forward).usual) is None:
         return False
     module.__dict__[_STATE] = fusion
     kind: Any = type(module)
@@ -71,7 +72,7 @@ class Assumption:
         constants = tuple(
             (name, value)
             for name, value in values
-            if isinstance(value, _PLAIN) and name not in _OF_EVERY_MODULE
+            if isinstance(value, PLAIN) and name not in _OF_EVERY_MODULE
         )
         return cls(parts, original_class(found), _only_its_forward(found), constants)
 
@@ -109,15 +110,17 @@ class Fusion:
 
     def __init__(self, inline: frozenset[str]) -> None:
         self.inline = inline
-        self._traced: Traced | None = None
+        self._traced: dict[Call, Traced] = {}
 
-    def forward(self, module: nn.Module) -> Callable[..., Any] | None:
-        """The fused forward, None where there is none."""
-        traced = self._traced
+    def forward(self, module: nn.Module, call: Call) -> Callable[..., Any] | None:
+        """The fused forward for such a call, None where there is none."""
+        traced = self._traced.get(call)
         if traced is None or not traced.holds(module):
             if torch.compiler.is_compiling():  # a tracer cannot be traced
                 return None
-            traced = self._traced = _build(module, self.inline)
+            if len(self._traced) >= _CALLS and call not in self._traced:
+                return None
+            traced = self._traced[call] = _build(module, self.inline, call)
         return traced.forward
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -125,16 +128,16 @@ class Fusion:
 
     def __deepcopy__(self, memo: object) -> Fusion:
         twin = Fusion(self.inline)
-        twin._traced = self._traced
+        twin._traced = dict(self._traced)
         return twin
 
 
-def _build(module: nn.Module, inline: frozenset[str]) -> Traced:
+def _build(module: nn.Module, inline: frozenset[str], call: Call) -> Traced:
     def leaf(path: str, submodule: nn.Module) -> bool:
         return path not in inline or why_not_through(submodule) is not None
 
     try:
-        traced = trace(module, leaf)
+        traced = trace(module, leaf, call)
     except Untraceable:
         return Traced(None, tuple(Assumption.of(module, path) for path in sorted(inline)))
     graph = traced.graph
@@ -170,15 +173,11 @@ def _only_its_forward(module: nn.Module | None) -> bool:
     return module is not None and why_not_through(module) is None
 
 
-def _can_take(args: tuple[Any, ...]) -> bool:
-    """Whether these are tensors, and the operator does under autocast what they would have met."""
-    autocast = torch._C._is_any_autocast_enabled()
-    for each in args:
-        if not isinstance(each, torch.Tensor):
-            return False
-        if autocast and not operator_support.follows_autocast(each.device.type):
-            return False
-    return True
+def _unlike_autocast(tensors: tuple[torch.Tensor, ...]) -> bool:
+    """Whether the operator would do something else under autocast than the layers it is for."""
+    return torch._C._is_any_autocast_enabled() and not all(
+        operator_support.follows_autocast(each.device.type) for each in tensors
+    )
 
 
 @cache
@@ -190,11 +189,12 @@ def _fused_class(original: Any) -> Any:
     @functools.wraps(original.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         fusion: Fusion | None = self.__dict__.get(_STATE)
-        required = None if fusion is None else arguments.of(args, kwargs)
-        if fusion is not None and required is not None and _can_take(required):
-            fused_forward = fusion.forward(self)
+        read = None if fusion is None else arguments.read(args, kwargs)
+        if fusion is not None and read is not None and not _unlike_autocast(read[1]):
+            call, tensors = read
+            fused_forward = fusion.forward(self, call)
             if fused_forward is not None:
-                return fused_forward(self, *required)
+                return fused_forward(self, *tensors)
         return original.forward(self, *args, **kwargs)
 
     def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:
@@ -207,7 +207,7 @@ def _fused_class(original: Any) -> Any:
         super(fused, self).__setstate__(state)
         fusion = self.__dict__.get(_STATE)
         if fusion is not None:
-            fusion.forward(self)
+            fusion.forward(self, arguments.usual)
 
     body = {
         "forward": forward,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 from torch import fx, nn
@@ -12,6 +13,8 @@ from fusedops.fusion.match import Match, find
 from fusedops.fusion.nodes import why_not_through
 from fusedops.fusion.report import Left, Replaced, Report, at
 from fusedops.fusion.trace import OWNER, Untraceable, is_standard, trace
+
+_NOT_BY_ITSELF = "the pattern is there only for a call that passes more than what is required"
 
 
 class Fused(NamedTuple):
@@ -38,12 +41,13 @@ def fuse(model: nn.Module) -> Fused:
         )
     unfuse(model)
     survey = _survey(model)
-    failed = [
-        Left(path, "the pattern", ("it is only there when called as another module calls it",))
-        for path, module, inline in survey.owners(model)
-        if not install(module, inline)
-    ]
-    return Fused(model, Report(tuple(survey.replaced), (*survey.left, *failed)))
+    replaced, left = [], survey.left
+    for path, owner in survey.owners.items():
+        if install(model.get_submodule(path), frozenset(owner.inline)):
+            replaced += owner.replaced
+        else:
+            left += [Left(path, each.linear, (_NOT_BY_ITSELF,)) for each in owner.replaced]
+    return Fused(model, Report(tuple(replaced), tuple(left)))
 
 
 def unfuse(model: nn.Module) -> nn.Module:
@@ -54,27 +58,28 @@ def unfuse(model: nn.Module) -> nn.Module:
 
 
 @dataclass
-class _Survey:
-    replaced: list[Replaced] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
-    inline: dict[str, set[str]] = field(default_factory=dict)  # by the path of the owner
+class _Owner:
+    """The smallest module whose forward holds a match, submodules included."""
 
-    def owners(self, model: nn.Module) -> list[tuple[str, nn.Module, frozenset[str]]]:
-        return [
-            (path, model.get_submodule(path), frozenset(inline))
-            for path, inline in self.inline.items()
-        ]
+    inline: set[str] = field(default_factory=set)  # the submodules that have a part of it
+    replaced: list[Replaced] = field(default_factory=list)
+
+
+@dataclass
+class _Survey:
+    owners: dict[str, _Owner] = field(default_factory=dict)
+    left: list[Left] = field(default_factory=list)
 
     def add(self, path: str, match: Match) -> None:
-        paths = {node.meta[OWNER] for node in match.nodes()}
-        owner = _common(paths)
-        inline = self.inline.setdefault(_join(path, owner), set())
-        for each in paths:
-            parts = each.split(".")[len(owner.split(".")) if owner else 0 :] if each else []
-            inline.update(".".join(parts[: end + 1]) for end in range(len(parts)))
-        self.replaced.append(
-            Replaced(_join(path, owner), _join(path, str(match.linear)), match.scale_name())
-        )
+        parts = [_parts(node.meta[OWNER]) for node in match.nodes()]
+        shared = _shared(parts)
+        place = ".".join([*_parts(path), *shared])
+        owner = self.owners.setdefault(place, _Owner())
+        for each in parts:
+            ends = range(len(shared) + 1, len(each) + 1)
+            owner.inline.update(".".join(each[len(shared) : end]) for end in ends)
+        linear = _join(path, str(match.linear))
+        owner.replaced.append(Replaced(place, linear, match.scale_name()))
 
 
 def _survey(model: nn.Module) -> _Survey:
@@ -116,15 +121,14 @@ def _traces(model: nn.Module) -> tuple[dict[nn.Module, fx.Graph], dict[nn.Module
     return graphs, untraceable
 
 
-def _common(paths: set[str]) -> str:
-    """The path of the smallest module that contains all of ``paths``."""
-    first, *others = (path.split(".") if path else [] for path in paths)
-    shared = 0
-    while all(first[: shared + 1] == other[: shared + 1] for other in others) and shared < len(
-        first
-    ):
-        shared += 1
-    return ".".join(first[:shared])
+def _shared(paths: list[list[str]]) -> list[str]:
+    """What all of them begin with."""
+    levels = zip(*paths, strict=False)
+    return [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
+
+
+def _parts(path: str) -> list[str]:
+    return path.split(".") if path else []
 
 
 def _join(path: str, name: str) -> str:

@@ -7,7 +7,6 @@ module that is left alone is still right.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+
+from fusedops.fusion.calls import Arguments, Call
 
 Leaf = Callable[[str, nn.Module], bool]
 
@@ -39,15 +40,15 @@ class Trace:
     reads: dict[str, set[str]]  # the attributes read of each submodule, by its path
 
 
-def trace(module: nn.Module, leaf: Leaf) -> Trace:
-    """``module``'s forward as a graph: its required arguments are tensors, the others keep their
-    defaults. Calls of the submodules that ``leaf`` names stay calls; others are traced through."""
+def trace(module: nn.Module, leaf: Leaf, call: Call | None = None) -> Trace:
+    """What ``module``'s forward does with such a call, the usual one unless said, as a graph.
+    Calls of the submodules that ``leaf`` names stay calls; others are traced through."""
     graphs = []
     for changed in (False, True):
         grad = torch.is_grad_enabled() ^ changed
         with _unharmed(module, changed), torch.set_grad_enabled(grad), _reads(module) as reads:
             try:
-                graphs.append(_Tracer(leaf).trace(module))
+                graphs.append(_Tracer(leaf, call).trace(module))
             except Untraceable:
                 raise
             except Exception as error:
@@ -56,32 +57,6 @@ def trace(module: nn.Module, leaf: Leaf) -> Trace:
     if once != again:
         raise Untraceable("it does one thing in training and another in evaluation")
     return Trace(graphs[0], reads)
-
-
-class Arguments:
-    """A forward's arguments: a trace covers calls that leave every default as it is."""
-
-    def __init__(self, forward: Callable[..., Any]) -> None:
-        parameters = list(inspect.signature(forward).parameters.values())[1:]
-        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        named = [each for each in parameters if each.kind not in kinds]
-        self.required = tuple(each.name for each in named if each.default is each.empty)
-        self.defaults = {e.name: e.default for e in named if e.default is not e.empty}
-        self.in_order = tuple(each.name for each in named if each.kind is not each.KEYWORD_ONLY)
-        if not set(self.required) <= set(self.in_order):
-            raise Untraceable("an argument without a default is keyword-only")
-
-    def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
-        """The required ones of a call that a trace covers; None for any other call."""
-        if not kwargs and len(args) == len(self.required):
-            return args
-        given = {**dict(zip(self.in_order, args, strict=False)), **kwargs}
-        required = tuple(given.pop(name) for name in self.required if name in given)
-        as_they_are = all(
-            name in self.defaults and self.defaults[name] is value for name, value in given.items()
-        )
-        whole = len(required) == len(self.required) and len(args) <= len(self.in_order)
-        return required if whole and as_they_are else None
 
 
 class _Value(fx.Proxy):
@@ -104,9 +79,10 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
     record_stack_traces = True
 
-    def __init__(self, leaf: Leaf) -> None:
+    def __init__(self, leaf: Leaf, call: Call | None) -> None:
         super().__init__()
         self.leaf = leaf
+        self.call = call
         self.owners = [""]
         self.modes = _modes()
 
@@ -116,11 +92,11 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
-        names = Arguments(root_fn).required
-        return root_fn, [
-            self.root,
-            *(self.create_proxy("placeholder", name, (), {}) for name in names),
-        ]
+        arguments = Arguments(root_fn)
+        call = self.call or arguments.usual
+        given = {name: self.create_proxy("placeholder", name, (), {}) for name in call.tensors}
+        positional, named = arguments.spelled({**given, **call.constants()})
+        return (lambda: root_fn(self.root, *positional, **named)), []
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
