@@ -69,10 +69,10 @@ class use_backend(_Scope["tuple[str, str] | None"]):
 class batch_invariant(_Scope["bool | None"]):
     """Inside the ``with`` block, the bits of a row depend neither on the other rows nor on M.
 
-    They still depend on the kernel, so on the card, the dtype, the layout and the backend asked
-    for. Comes before FUSEDOPS_BATCH_INVARIANT, which ``batch_invariant(False)`` switches off. Nests
-    and is scoped as ``use_backend`` is. A call that no kernel can serve so raises
-    ``fusedops.NoKernelError``.
+    They still depend on the kernel, so on the card, the dtype, the weight's layout and the backend
+    asked for. An x whose rows are not dense and aligned to 16 bytes is copied. Comes before
+    FUSEDOPS_BATCH_INVARIANT, which ``batch_invariant(False)`` switches off. Nests and is scoped as
+    ``use_backend`` is. A call that no kernel can serve so raises ``fusedops.NoKernelError``.
     """
 
     def __init__(self, enabled: bool = True) -> None:

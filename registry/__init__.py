@@ -2,7 +2,7 @@
 
 from .estimate import clustered_time, streamed_time, tiled_time
 from .kernel import Accumulation, Kernel, Launch
-from .problem import CARDS, H200, RTX_4090, Card, Problem, dtype_name
+from .problem import CARDS, FEW_ROWS, H200, RTX_4090, Card, Problem, dtype_name
 from .select import (
     AUTO,
     BACKENDS,
@@ -22,6 +22,7 @@ __all__ = [
     "AUTO",
     "BACKENDS",
     "CARDS",
+    "FEW_ROWS",
     "H200",
     "RTX_4090",
     "Accumulation",

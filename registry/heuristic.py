@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .kernel import Kernel
-from .problem import Problem
+from .problem import FEW_ROWS, Problem
 
 ON_CUDA = (
     "cuda.sm90_cooperative",
@@ -22,10 +22,10 @@ ON_CUDA = (
     "triton.tiled",
     "torch.reference",
 )
-FEW_ROWS = 64
-"""Up to so many rows of x the kernels that stream the weights come first, measured in
-docs/performance/skinny.md."""
+"""Fastest first in docs/performance.md, NVIDIA H200, of those that take the same problems; those of
+mma.sync as in docs/performance/ada.md. triton.skinny takes few rows alone."""
 ON_CUDA_WITH_FEW_ROWS = ("cuda.sm90_skinny", "cuda.skinny", *ON_CUDA)
+"""Those that stream the weights come first, measured in docs/performance/skinny.md."""
 ON_CPU = (
     "cpu.blocked",
     "torch.reference",

@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+FEW_ROWS = 64
+"""Up to so many rows of x the op is one pass over the weights."""
+
 
 def dtype_name(dtype: torch.dtype) -> str:
     """``torch.float16`` -> ``"float16"``."""
@@ -24,7 +27,8 @@ class Problem:
     two, at most 16, that divides the address of every operand, in bytes. ``fp32_precision`` is
     PyTorch's ``torch.backends.cuda.matmul.fp32_precision`` ("ieee" unless the user allows "tf32"),
     ``allow_fp16_accumulation`` its flag of that name, False unless the operands are float16.
-    ``batch_invariant`` asks that a row's bits depend on neither the other rows nor M.
+    ``batch_invariant`` asks that a row's bits depend on neither the other rows nor M; the rows of x
+    are then dense.
     ``interpreted`` says that Triton's interpreter is on, so that its kernels take CPU tensors.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 
 import pytest
 import torch
@@ -81,12 +82,20 @@ def test_by_name_and_by_value_with_inductor(backend, caplog):
 
 
 @torch.no_grad()
-def test_inductor_takes_mode_and_options():
+def test_inductor_takes_mode_and_options(monkeypatch):
     model, x = Layer(), torch.randn(5, K)
+    compile_graph, taken = torch._inductor.compile, {}
+
+    def spy(graph_module, example_inputs, options):
+        taken.update(options)
+        return compile_graph(graph_module, example_inputs, options)
+
+    monkeypatch.setattr(torch._inductor, "compile", spy)
     for how in ({"mode": "reduce-overhead"}, {"options": {"epilogue_fusion": False}}):
         call, backend = compiled(model, "inductor", fullgraph=True, **how)
         torch.testing.assert_close(call(x), model(x))
         assert len(backend.reports[0].replaced) == 1
+    assert taken == {"triton.cudagraphs": True, "epilogue_fusion": False}
     call, _ = compiled(model, "inductor", options={"no_such_option": 1})
     with pytest.raises(Exception, match="no_such_option"):
         call(x)
@@ -237,6 +246,16 @@ def test_a_fused_model_compiles_whole_and_exports():
     model(x)
     program = torch.export.export(model, (x,))
     assert "gemm_sig_res" in str(program.graph) and "sigmoid" not in str(program.graph)
+
+
+@torch.no_grad()
+def test_an_unpickled_model_compiles_at_once():
+    model, x = fusedops.fuse(Layer()).model, torch.randn(5, K)
+    model = pickle.loads(pickle.dumps(model))
+    torch._dynamo.reset()
+    graphs = Graphs()
+    torch.compile(model, backend=graphs, fullgraph=True)(x)
+    assert graphs.fused() == [1]
 
 
 @torch.no_grad()

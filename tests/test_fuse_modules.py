@@ -193,6 +193,22 @@ def test_what_the_trace_took_for_granted_may_change():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("late", [False, True])
+def test_hooks_of_submodules_run_once_a_call(late):
+    """Also those that only look, and would not change what a trace records."""
+    model, x, seen = Spread(), torch.randn(3, K), []
+    if late:
+        fusedops.fuse(model)
+    model.gate.register_forward_hook(lambda module, args, y: seen.append(y.sum().item()))
+    if not late:
+        assert "the sigmoid is of the input" in str(fusedops.fuse(model).report)
+    seen.clear()
+    for calls in (1, 2):
+        model(x)
+        assert len(seen) == calls
+
+
+@torch.no_grad()
 def test_hooks_of_the_model_itself_still_run():
     model, x = Layer(), torch.randn(3, K)
     model.register_forward_hook(lambda module, args, y: y + 1)

@@ -10,8 +10,8 @@ import torch
 
 from fusedops import cuda_backend
 from fusedops.plans import describe
-from fusedops.registry import H200, RTX_4090, Problem, streamed_time
-from fusedops.registry.heuristic import FEW_ROWS, preference
+from fusedops.registry import FEW_ROWS, H200, RTX_4090, Problem, streamed_time
+from fusedops.registry.heuristic import preference
 
 HOPPER = ((8, 64, 1), (8, 64, 2), (8, 128, 1), (16, 64, 2), (16, 64, 4))
 HOPPER += ((32, 64, 2), (32, 128, 1), (64, 64, 2), (64, 128, 1), (64, 128, 2))

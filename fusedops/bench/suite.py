@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,12 +33,15 @@ from fusedops.timing import Call, host_times
 
 Announce = Callable[[str], None]
 
+NO_ROWS, EVERY_ROW = 0, math.inf
+
 
 @dataclass(frozen=True)
 class Suite:
     """What to time, and how.
 
     absent: why each peer that was asked for is not among ``peers``.
+    replayed_rows: shapes of at most so many rows of x are replayed as CUDA graphs.
     """
 
     shapes: Sequence[Shape]
@@ -49,7 +53,7 @@ class Suite:
     peaks: Peaks | None
     precision: str
     rounds: int
-    graph: bool = False
+    replayed_rows: float = NO_ROWS
     every_config: bool = False
 
     def rows(self, announce: Announce) -> Iterator[Row]:
@@ -75,7 +79,7 @@ class Suite:
         data = operands(shape, self.dtype, self.device)
         candidates = gather(data, self.peers, self.kernels, every_config=self.every_config)
         announce(f"timing {len(candidates.ops)} candidates")
-        measure = replayed if self.graph else call_by_call
+        measure = replayed if shape[0] <= self.replayed_rows else call_by_call
         times = measure(candidates, data, self.rounds, self.every_config)
         return Row(
             shape,
@@ -128,9 +132,17 @@ class Suite:
                 )
         return host_times({name: call for name, call in calls.items() if _works(call)}, self.device)
 
+    @property
+    def method(self) -> str:
+        if self.device.type != "cuda":
+            return IN_TURN
+        replayed = {shape[0] <= self.replayed_rows for shape in self.shapes}
+        if replayed == {True, False}:
+            return f"{COLD_L2}; M up to {self.replayed_rows}: {GRAPH}"
+        return GRAPH if True in replayed else COLD_L2
+
     def report(self, rows: Sequence[Row], host: Mapping[str, float]) -> Report:
         """The figures with what is needed to make them again."""
-        on_gpu = self.device.type == "cuda"
         return Report(
             date=datetime.date.today().isoformat(),
             device=device_name(self.device),
@@ -139,7 +151,7 @@ class Suite:
             command=command(),
             dtype=dtype_name(self.dtype),
             precision=self.precision,
-            method=GRAPH if self.graph else COLD_L2 if on_gpu else IN_TURN,
+            method=self.method,
             rounds=self.rounds,
             floor_from=self.peaks.source if self.peaks else "",
             absent=self.absent,
