@@ -474,18 +474,21 @@ def test_written_models(name):
     assert run(model, x)[0].fused == 0
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_kernelbench_stays_within_the_bound(dtype):
-    model = KernelBench(64, 48, 2.0).to(dtype)
-    x = torch.rand(9, 64).to(dtype)
+def test_kernelbench_stays_within_the_bound(dtype, device):
+    model = KernelBench(64, 48, 2.0).to(device, dtype)
+    x = torch.rand(9, 64).to(device, dtype)
     weight, bias = model.gemm.weight, model.gemm.bias
     declared = {each.name: each.accumulation for each in backends.kernels()}
     accumulation = declared[fusedops.explain(x, weight, bias).kernel](describe(x, weight, bias))
+    compiled = Compiled(copy.deepcopy(model), fullgraph=True)
     fusedops.fuse(model)
     with torch.no_grad():
-        y = model(x)
-        assert error_over_bound(y, x, weight, bias, 2.0, accumulation).max() <= 1
-    assert y.dtype == dtype
+        for y in (model(x), compiled(x)):
+            assert error_over_bound(y, x, weight, bias, 2.0, accumulation).max() <= 1
+            assert y.dtype == dtype
+    assert compiled.fused() == 1
 
 
 def test_the_report_says_where():

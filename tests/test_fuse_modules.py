@@ -347,6 +347,18 @@ def test_what_tensors_lack_is_not_found_in_a_trace():
     torch.testing.assert_close(model(x), looks_for_a_method(model, x))
 
 
+@torch.no_grad()
+def test_the_forward_counts_and_not_the_name_of_the_class():
+    """fully_shard, for one, gives a module a class of PyTorch's."""
+    kind = type("Wrapped", (Layer,), {"__module__": "torch.distributed.wrapped"})
+    model, x = kind(), torch.randn(3, K)
+    expected = model(x)
+    assert len(fusedops.fuse(model).report.replaced) == 1
+    torch.testing.assert_close(model(x), expected)
+    fusedops.unfuse(model)
+    assert type(model) is kind
+
+
 class Decides(nn.Module):
     """Not to be traced, and its submodules are."""
 

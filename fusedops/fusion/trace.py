@@ -28,10 +28,11 @@ class Untraceable(Exception):
 
 
 def is_standard(module: nn.Module) -> bool:
-    """Whether a trace keeps a call of ``module`` as one node: PyTorch's layers, and ours."""
+    """Whether a trace keeps a call of ``module`` as one node: what runs a forward of PyTorch's, or
+    ours, or has none."""
     if isinstance(module, (nn.Sequential, fx.GraphModule)):
         return False
-    return type(module).__module__.startswith(("torch.", "fusedops."))
+    return type(module).forward.__module__.startswith(("torch.", "fusedops."))
 
 
 @dataclass(frozen=True)
