@@ -146,7 +146,17 @@ constexpr int kWarp = 32;
 constexpr int kWarpgroup = 128;
 constexpr int kWarpsPerWarpgroup = kWarpgroup / kWarp;
 
-// Barrier 0 is __syncthreads.
+// __syncthreads in two halves, for warps that only signal and for those that wait: barrier 0.
+template <int kThreads>
+__device__ __forceinline__ void arrive_at_block() {
+  asm volatile("bar.arrive 0, %0;" ::"n"(kThreads) : "memory");
+}
+
+template <int kThreads>
+__device__ __forceinline__ void sync_block() {
+  asm volatile("bar.sync 0, %0;" ::"n"(kThreads) : "memory");
+}
+
 __device__ __forceinline__ void sync_warpgroup(int named_barrier) {
   asm volatile("bar.sync %0, %1;" ::"r"(named_barrier), "n"(kWarpgroup) : "memory");
 }
