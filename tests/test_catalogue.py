@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fusedops import native
-from fusedops.cuda_backend import CLUSTERED, STREAMING
+from fusedops.cuda_backend import CLUSTERED, STREAMED, STRIPS
 from fusedops.registry.heuristic import ON_CUDA_WITH_FEW_ROWS
 
 catalogue = native.catalogue()
@@ -45,7 +45,7 @@ TILED = {"cuda.sm80_multistage", FP16_ACCUMULATION, "cuda.simt", "cuda.sm90_fp32
 
 def test_the_time_and_the_place_of_every_kernel_are_known():
     kernels = {each.kernel for each in instances()}
-    assert kernels <= {*STREAMING, *CLUSTERED, *TILED}
+    assert kernels <= {STREAMED, STRIPS, *CLUSTERED, *TILED}
     assert kernels <= set(ON_CUDA_WITH_FEW_ROWS)
 
 
