@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,8 +10,10 @@ from torch.autograd.function import FunctionCtx
 
 from fusedops import reference
 from fusedops.recovery import recovery_steps
+from fusedops.sharding import is_sharded
 
 Gradients = tuple[torch.Tensor | None, ...]
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class _GemmSigRes(torch.autograd.Function):
@@ -76,9 +79,18 @@ class _GemmSigRes(torch.autograd.Function):
                 wants_scale,
                 ctx.backend,
             )
-        dx = dz @ weight if wants_x else None
-        dweight = _rows(dz).mT @ _rows(x) if wants_weight else None
+        of_x, of_weight = _products(dz)
+        dx = of_x(dz, weight) if wants_x else None
+        dweight = of_weight(dz, x) if wants_weight else None
         return dx, dweight, dbias if wants_bias else None, dscale if wants_scale else None, None
+
+
+def _products(dz: torch.Tensor) -> tuple[Product, Product]:
+    """dz times weight, and dz's rows times x's: matmul's, which DTensor knows for matrices."""
+    if dz.dim() > 2 and is_sharded(dz) and not torch.is_grad_enabled():
+        ops = torch.ops.fusedops
+        return ops.gemm_sig_res_dx.default, ops.gemm_sig_res_dweight.default
+    return torch.matmul, lambda dz, x: _rows(dz).mT @ _rows(x)
 
 
 class _Recovered(torch.autograd.Function):

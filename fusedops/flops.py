@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import Any
 
-COUNTER = "torch.utils.flop_counter"
+from fusedops.on_import import when_imported
 
 
 def flops(
@@ -23,40 +18,10 @@ def flops(
 
 def count(packets: Sequence[Any]) -> None:
     """Have the FLOPs of operators on (x, weight, ...) counted."""
-    if COUNTER in sys.modules:
-        _tell(sys.modules[COUNTER], packets)
-    else:
-        sys.meta_path.insert(0, _Finder(packets))
 
+    def tell() -> None:
+        from torch.utils.flop_counter import register_flop_formula
 
-def _tell(counter: ModuleType, packets: Sequence[Any]) -> None:
-    counter.register_flop_formula(list(packets))(flops)
+        register_flop_formula(list(packets))(flops)
 
-
-class _Finder(MetaPathFinder):
-    """Finds the counter's module as anyone would, and sees when it is there."""
-
-    def __init__(self, packets: Sequence[Any]) -> None:
-        self.packets = packets
-
-    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
-        if name != COUNTER:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Telling(spec.loader, self.packets)
-        return spec
-
-
-class _Telling(Loader):
-    def __init__(self, loader: Loader, packets: Sequence[Any]) -> None:
-        self.loader = loader
-        self.packets = packets
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self.loader.exec_module(module)
-        _tell(module, self.packets)
+    when_imported("torch.utils.flop_counter", tell)

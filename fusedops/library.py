@@ -28,6 +28,7 @@ _profiling = torch._C._autograd._profiler_enabled
 _tracing = torch._C._is_tracing
 _autocasting = torch._C._is_any_autocast_enabled
 _library = torch.library.Library(NAMESPACE, "DEF")
+_OUT = (torch.Tag.out,) if hasattr(torch.Tag, "out") else ()  # torch 2.11 has none
 
 
 def only_computes(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
@@ -241,7 +242,7 @@ _define(
     f"({OPERANDS}=None, float scale=1.0, *, Tensor(a!) out) -> Tensor(a!)",
     _compute_out,
     _fake_out,
-    torch.Tag.out,
+    *_OUT,
 )
 _define(
     "gemm_sig_res_forward",
