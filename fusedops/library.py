@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from fusedops import autocast, backward, flops, plans
+from fusedops import autocast, backward, flops, plans, sharding
 from fusedops.autograd import differentiable
 from fusedops.checks import check, check_out, check_scale_tensor
 from fusedops.plans import compute
@@ -260,6 +260,20 @@ _define(
     _fake_backward,
 )
 
+_define(
+    "gemm_sig_res_dx",
+    "(Tensor dz, Tensor weight) -> Tensor",
+    sharding.gradient_of_x,
+    lambda dz, weight: dz.new_empty(*dz.shape[:-1], weight.shape[1]),
+)
+_define(
+    "gemm_sig_res_dweight",
+    "(Tensor dz, Tensor x) -> Tensor",
+    sharding.gradient_of_weight,
+    lambda dz, x: dz.new_empty(dz.shape[-1], x.shape[-1]),
+)
+
 gemm_sig_res = torch.ops.fusedops.gemm_sig_res
 gemm_sig_res_on = torch.ops.fusedops.gemm_sig_res_on
 flops.count([gemm_sig_res, gemm_sig_res_on, torch.ops.fusedops.gemm_sig_res_forward])
+sharding.share()
