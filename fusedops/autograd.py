@@ -10,7 +10,7 @@ from torch.autograd.function import FunctionCtx
 
 from fusedops import reference
 from fusedops.recovery import recovery_steps
-from fusedops.sharding import is_sharded
+from fusedops.sharding import is_sharded, whole
 
 Gradients = tuple[torch.Tensor | None, ...]
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -79,6 +79,8 @@ class _GemmSigRes(torch.autograd.Function):
                 wants_scale,
                 ctx.backend,
             )
+        if dscale is not None and device_scale is not None:
+            dscale = whole(dscale, device_scale)
         of_x, of_weight = _products(dz)
         dx = of_x(dz, weight) if wants_x else None
         dweight = of_weight(dz, x) if wants_weight else None

@@ -16,12 +16,20 @@ def flops(
     return 2 * math.prod(x_shape) * weight_shape[0]
 
 
-def count(packets: Sequence[Any]) -> None:
-    """Have the FLOPs of operators on (x, weight, ...) counted."""
+def flops_of_gradient(
+    dz_shape: Sequence[int], other_shape: Sequence[int], **outputs: object
+) -> int:
+    """Of dz's product with the weight, or with x."""
+    return 2 * math.prod(dz_shape) * other_shape[-1]
+
+
+def count(packets: Sequence[Any], gradients: Sequence[Any]) -> None:
+    """Have the FLOPs of operators on (x, weight, ...) and on (dz, x or weight) counted."""
 
     def tell() -> None:
         from torch.utils.flop_counter import register_flop_formula
 
         register_flop_formula(list(packets))(flops)
+        register_flop_formula(list(gradients))(flops_of_gradient)
 
     when_imported("torch.utils.flop_counter", tell)

@@ -275,5 +275,8 @@ _define(
 
 gemm_sig_res = torch.ops.fusedops.gemm_sig_res
 gemm_sig_res_on = torch.ops.fusedops.gemm_sig_res_on
-flops.count([gemm_sig_res, gemm_sig_res_on, torch.ops.fusedops.gemm_sig_res_forward])
+flops.count(
+    [gemm_sig_res, gemm_sig_res_on, torch.ops.fusedops.gemm_sig_res_forward],
+    gradients=[torch.ops.fusedops.gemm_sig_res_dx, torch.ops.fusedops.gemm_sig_res_dweight],
+)
 sharding.share()

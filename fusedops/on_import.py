@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -15,9 +16,16 @@ Tell = Callable[[], object]
 def when_imported(name: str, tell: Tell) -> None:
     """Call ``tell`` now if the module has been imported, else as soon as it is."""
     if name in sys.modules:
-        tell()
+        _tell(name, tell)
     else:
         sys.meta_path.insert(0, _Finder(name, tell))
+
+
+def _tell(name: str, tell: Tell) -> None:
+    try:
+        tell()
+    except (ImportError, AttributeError) as error:
+        warnings.warn(f"this PyTorch's {name} cannot be told of fusedops: {error}", stacklevel=2)
 
 
 class _Finder(MetaPathFinder):
@@ -52,4 +60,4 @@ class _Telling(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         self.loader.exec_module(module)
-        self.tell()
+        _tell(module.__name__, self.tell)

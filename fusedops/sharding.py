@@ -2,7 +2,8 @@
 
 Each rule is a list of (placements of the results, placements of the arguments) along one dimension
 of the mesh; DTensor combines them over all, and moves what is laid out otherwise at the least cost.
-None has K sharded or an operand partial: sums must be whole before the sigmoid sees them.
+None has K sharded or an operand partial: sums must be whole before the sigmoid sees them. There is
+none for out=: DTensor remembers a layout by the positional arguments, and would not look at out's.
 """
 
 from __future__ import annotations
@@ -36,6 +37,13 @@ def is_sharded(tensor: torch.Tensor) -> bool:
     )
 
 
+def whole(gradient: torch.Tensor, operand: torch.Tensor) -> torch.Tensor:
+    """The gradient of an operand that every device has: where it is a DTensor, itself in full."""
+    if is_sharded(gradient) and not is_sharded(operand):
+        return gradient.full_tensor()  # type: ignore[attr-defined, no-any-return]
+    return gradient
+
+
 def gradient_of_x(dz: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """dz @ weight, whatever way the rows of dz are laid out over a mesh.
 
@@ -59,7 +67,6 @@ def _tell() -> None:
         ops.gemm_sig_res_on.default: _with_number,
         ops.gemm_sig_res.tensor: _with_tensor,
         ops.gemm_sig_res_on.tensor: _with_tensor,
-        ops.gemm_sig_res.out: _into,
         ops.gemm_sig_res_forward.default: _forward,
         ops.gemm_sig_res_backward.default: _backward,
         ops.gemm_sig_res_dx.default: _gradient_of_x,
@@ -75,11 +82,6 @@ def _with_number(x: Any, weight: Any, bias: Any = None, *others: object) -> Rule
 
 def _with_tensor(x: Any, weight: Any, bias: Any, scale: Any, *others: object) -> Rule:
     return _product(x, bias, [_replicated(), *(None for _ in others)])
-
-
-def _into(x: Any, weight: Any, bias: Any = None, *others: object, out: Any) -> Rule:
-    ways = _product(x, bias, [None] * len(others))
-    return [(results, [*arguments, *results]) for results, arguments in ways]
 
 
 def _forward(
