@@ -77,14 +77,16 @@ def every_layout(x_shape: list[int], n: int) -> None:
     ways = itertools.product(
         [EVERYWHERE, SUMMED, *(Shard(dim) for dim in range(len(x_shape)))],
         [EVERYWHERE, SUMMED, Shard(0), Shard(1)],
-        [EVERYWHERE, SUMMED, Shard(0)],
     )
     for index, way in enumerate(ways):
-        shared = [laid_out(each, mesh, at) for each, at in zip(tensors, way, strict=True)]
-        number = (NUMBER, KEPT_Z, 0.7)[index % 3]
-        scale = shared_scale = number
-        if number == 0.7:
-            scale = torch.tensor(number, dtype=torch.float64, requires_grad=True)
+        of_bias = (EVERYWHERE, SUMMED, Shard(0))[index % 3]
+        shared = [
+            laid_out(each, mesh, at) for each, at in zip(tensors, (*way, of_bias), strict=True)
+        ]
+        scale: Any = (NUMBER, KEPT_Z, None)[(index + index // 4) % 3]
+        shared_scale = scale
+        if scale is None:
+            scale = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
             shared_scale = laid_out(scale.detach(), mesh, EVERYWHERE)
         check_like_plain(tensors, shared, scale, shared_scale)
 
