@@ -29,28 +29,32 @@ def _tell(name: str, tell: Tell) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the module as anyone would, and sees when it is there."""
+    """Finds the module as anyone would, until it is there."""
 
     def __init__(self, name: str, tell: Tell) -> None:
         self.name = name
         self.tell = tell
+        self.searching = False
 
     def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
-        if name != self.name:
+        if name != self.name or self.searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self.searching = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.searching = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Telling(spec.loader, self.tell)
+            spec.loader = _Telling(spec.loader, self)
         return spec
 
 
 class _Telling(Loader):
     """The module's loader, which leaves no trace of itself on the module."""
 
-    def __init__(self, loader: Loader, tell: Tell) -> None:
+    def __init__(self, loader: Loader, finder: _Finder) -> None:
         self.loader = loader
-        self.tell = tell
+        self.finder = finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
@@ -60,4 +64,6 @@ class _Telling(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         self.loader.exec_module(module)
-        _tell(module.__name__, self.tell)
+        if self.finder in sys.meta_path:
+            sys.meta_path.remove(self.finder)
+            _tell(module.__name__, self.finder.tell)

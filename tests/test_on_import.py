@@ -31,6 +31,10 @@ def test_told_whatever_imports_dtensor(after):
     run(f"import fusedops; import {after}{RULES}")
 
 
+def test_told_though_it_was_looked_for_before():
+    run(f"import importlib.util, fusedops; importlib.util.find_spec('{DTENSOR}'){RULES}")
+
+
 def test_told_if_it_is_there_already():
     run(f"import {DTENSOR}; import fusedops{RULES}")
 
