@@ -44,7 +44,7 @@ class _GemmSigRes(torch.autograd.Function):
             else:
                 number = 0.0 if device_scale is not None else scale
                 y, z = ops.gemm_sig_res_forward.default(
-                    x, weight, bias, number, device_scale, True, backend
+                    x, weight, bias, number, device_scale, backend
                 )
         wants_x, wants_weight = ctx.needs_input_grad[:2]
         ctx.scale = None if device_scale is not None else scale

@@ -48,7 +48,7 @@ def gradient_of_x(dz: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """dz @ weight, whatever way the rows of dz are laid out over a mesh.
 
     matmul makes all rows one dimension, which DTensor refuses where they are shared out unevenly
-    or, up to torch 2.12, by another dimension than the first. Each device's rows are its own.
+    or, in torch 2.11, by another dimension than the first. Each device's rows are its own.
     """
     return dz @ weight
 

@@ -86,6 +86,9 @@ def tensor_parallel(hidden: int) -> None:
     train_both(plain, ours, 2, 5)
 
 
+@pytest.mark.supports(
+    "ColwiseParallel on GemmSigRes, then RowwiseParallel: training as plain PyTorch"
+)
 @BOTH
 @pytest.mark.parametrize("hidden", (HIDDEN, UNEVEN))
 def test_columns_then_rows(run, world, hidden):
@@ -110,6 +113,7 @@ def rowwise() -> None:
     train_both(plain, ours, 6)
 
 
+@pytest.mark.supports("RowwiseParallel on GemmSigRes: right, though its operands are gathered")
 @BOTH
 def test_the_layer_itself_by_rows_is_right_since_its_operands_are_gathered(run, world):
     run(world, rowwise)
@@ -131,6 +135,7 @@ def sequence_parallel() -> None:
         torch.testing.assert_close(full(mine.detach()), theirs.detach(), atol=2e-4, rtol=2e-4)
 
 
+@pytest.mark.supports("sequence-parallel inputs")
 @BOTH
 def test_a_sharded_sequence(run, world):
     run(world, sequence_parallel)
@@ -143,6 +148,7 @@ def data_parallel() -> None:
     train_both(plain, ours, 8, share=slice(dist.get_rank(), None, dist.get_world_size()))
 
 
+@pytest.mark.supports("FSDP2 fully_shard")
 @BOTH
 def test_fully_shard(run, world):
     run(world, data_parallel)
@@ -158,6 +164,7 @@ def mixed_precision() -> None:
     assert ours.up.weight.grad is not None and ours.up.weight.grad.dtype == torch.float32
 
 
+@pytest.mark.supports("FSDP2 with mixed precision")
 def test_fully_shard_with_mixed_precision(run):
     run(2, mixed_precision)
 
@@ -174,6 +181,7 @@ def both_at_once() -> None:
         nn.Linear(FEATURES, UNEVEN).load_state_dict(state)
 
 
+@pytest.mark.supports("tensor parallelism and FSDP2 on one mesh; the whole state fits nn.Linear")
 @BOTH
 def test_tensor_parallelism_and_fully_shard(run, world):
     run(world, both_at_once)
@@ -185,6 +193,7 @@ def compiled(backend: str) -> None:
     train_both(plain, torch.compile(ours, backend=backend, fullgraph=True), 6)
 
 
+@pytest.mark.supports("tensor parallelism under torch.compile, fullgraph")
 @pytest.mark.parametrize("backend", ("aot_eager", "inductor"))
 def test_compiled_whole(run, backend):
     run(2, compiled, backend)
@@ -203,6 +212,7 @@ def compiled_for_any_batch() -> None:
     assert frames == frames[:1] * 3
 
 
+@pytest.mark.supports("tensor parallelism compiled once for any batch size")
 def test_compiled_once_for_any_batch(run):
     run(2, compiled_for_any_batch)
 
@@ -215,6 +225,7 @@ def compiled_and_fully_sharded() -> None:
     train_both(plain, torch.compile(ours, backend="aot_eager"), 8, share=share)
 
 
+@pytest.mark.supports("FSDP2 under torch.compile")
 def test_compiled_and_fully_sharded(run):
     run(2, compiled_and_fully_sharded)
 
@@ -227,5 +238,6 @@ def recomputed() -> None:
     train_both(plain, ours, 6)
 
 
+@pytest.mark.supports("tensor parallelism with activation checkpointing")
 def test_activations_recomputed(run):
     run(2, recomputed)

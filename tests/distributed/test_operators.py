@@ -91,6 +91,9 @@ def every_layout(x_shape: list[int], n: int) -> None:
         check_like_plain(tensors, shared, scale, shared_scale)
 
 
+@pytest.mark.supports(
+    "DTensor: operands and gradients in any layout, uneven, partial and K sharded too"
+)
 @BOTH
 @pytest.mark.parametrize(
     "x_shape, n", [((6, 8), 8), ((3, 5, 7), 9), ((1, 3), 1)], ids=["even", "uneven", "tiny"]
@@ -124,6 +127,9 @@ def what_moves() -> None:
     assert moved.get_total_counts() > 0
 
 
+@pytest.mark.supports(
+    "rows of x or of the weight sharded: nothing moves; K sharded: gathered before the sigmoid"
+)
 @BOTH
 def test_rows_and_columns_move_nothing_and_shards_of_k_are_gathered(run, world):
     run(world, what_moves)
@@ -138,6 +144,7 @@ def fewer_columns_than_processes() -> None:
             check_like_plain(tensors, shared, NUMBER, NUMBER)
 
 
+@pytest.mark.supports("fewer columns than processes")
 @BOTH
 def test_processes_may_have_nothing(run, world):
     run(world, fewer_columns_than_processes)
@@ -157,6 +164,7 @@ def two_dimensions() -> None:
         check_like_plain(tensors, shared, KEPT_Z, KEPT_Z)
 
 
+@pytest.mark.supports("a mesh of two dimensions")
 def test_a_mesh_of_two_dimensions(run):
     run(4, two_dimensions)
 
@@ -171,7 +179,6 @@ def kept_z_and_its_gradient() -> None:
         laid_out(bias, mesh, Shard(0)).detach(),
         KEPT_Z,
         None,
-        True,
         None,
     )
     assert y.placements == z.placements == (Shard(1),)
@@ -209,6 +216,7 @@ def a_number_of_each_process() -> None:
         assert type(shared_scale.grad) is torch.Tensor
 
 
+@pytest.mark.supports("a scale that is a plain 0-d tensor gets its whole gradient")
 @BOTH
 def test_a_scale_that_is_no_dtensor_gets_its_whole_gradient(run, world):
     run(world, a_number_of_each_process)
@@ -227,14 +235,37 @@ def other_ways_to_call() -> None:
         lower = fusedops.gemm_sig_res(*shared, NUMBER)
         assert lower.dtype == torch.bfloat16
         close(full(lower), fusedops.gemm_sig_res(*tensors, NUMBER))
-    with pytest.raises(NotImplementedError, match=r"gemm_sig_res\.out does not have a sharding"):
+    refused = pytest.raises(
+        NotImplementedError, match=r"gemm_sig_res\.out does not have a sharding"
+    )
+    with torch.no_grad(), refused:
         fusedops.gemm_sig_res(*shared, NUMBER, out=torch.empty_like(shared[0]))
     with pytest.raises(RuntimeError, match=r"mixed .* and DTensor"):
         fusedops.gemm_sig_res(tensors[0], *shared[1:], NUMBER)
 
 
+@pytest.mark.supports("DTensor with backend=, inference_mode and autocast")
 def test_other_ways_to_call(run):
     run(2, other_ways_to_call)
+
+
+def refusals() -> None:
+    tensors = operands(4, 8, n=8)
+    shared = [laid_out(each, line(), EVERYWHERE) for each in tensors]
+    with (
+        torch.no_grad(),
+        pytest.raises(NotImplementedError, match=r"gemm_sig_res\.out does not have a sharding"),
+    ):
+        fusedops.gemm_sig_res(*shared, NUMBER, out=torch.empty_like(shared[0]))
+    with pytest.raises(RuntimeError, match=r"mixed .* and DTensor"):
+        fusedops.gemm_sig_res(tensors[0], *shared[1:], NUMBER)
+
+
+@pytest.mark.supports(
+    "out= with DTensors, and DTensors mixed with plain tensors", answer="an error"
+)
+def test_out_and_a_mixture_with_plain_tensors_are_errors(run):
+    run(2, refusals)
 
 
 def second_derivatives() -> None:
@@ -253,6 +284,7 @@ def second_derivatives() -> None:
         close(of(shared), expected)
 
 
+@pytest.mark.supports("second derivatives of DTensors")
 @BOTH
 def test_second_derivatives(run, world):
     run(world, second_derivatives)
@@ -270,5 +302,6 @@ def flops_of_all_processes() -> None:
     assert counter.get_total_flops() == 3 * 2 * 32 * 16 * 6
 
 
+@pytest.mark.supports("torch.utils.flop_counter over DTensors")
 def test_flops_are_those_of_all_processes(run):
     run(2, flops_of_all_processes)
