@@ -100,9 +100,16 @@ def _products(dz: torch.Tensor) -> tuple[Product, Product]:
 
 
 def _wanted(ctx: Any) -> tuple[bool, ...]:
-    """Which of the gradients of x, weight, bias and scale this backward pass will use."""
+    """Which of the gradients of x, weight, bias and scale to compute.
+
+    Of x and weight, which cost a product each, those that this backward pass will use. To ask
+    for more would cost the host more than the other sums, which share dz's launch, cost the device.
+    """
+    wants_x, wants_weight, *sums = ctx.needs_input_grad[:4]
     nodes = iter([node for node, _ in ctx.next_functions if node is not None])
-    return tuple(needed and _will_run(next(nodes)) for needed in ctx.needs_input_grad[:4])
+    wants_x = wants_x and _will_run(next(nodes))
+    wants_weight = wants_weight and _will_run(next(nodes))
+    return wants_x, wants_weight, *sums
 
 
 def _will_run(node: torch.autograd.graph.Node) -> bool:

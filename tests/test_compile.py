@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import fusedops
 
@@ -137,7 +138,7 @@ def test_no_recompilation_for_new_values_of_a_tensor_scale(compiler):
 )
 def test_a_number_as_scale_may_recompile():
     x, weight, bias = operands(4)
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(block, backend=counter)
     values = (0.5, 1.5, 2.5, 3.5, 20.0)
     for value in values:
@@ -146,6 +147,11 @@ def test_a_number_as_scale_may_recompile():
             with_gradients(compiled, *given, value), with_gradients(block, *given, value)
         )
     assert 1 < counter.frame_count <= len(values) + 1
+    for value in values[:3]:  # and none is taken from the caches of what was compiled before
+        torch._dynamo.reset()
+        cached = torch.compile(block, fullgraph=True)
+        expected = block(x, weight, bias, value)
+        torch.testing.assert_close(cached(x, weight, bias, value), expected)
 
 
 @pytest.mark.supports("compiled training keeps one tensor as large as the result")

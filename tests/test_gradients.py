@@ -166,7 +166,9 @@ def test_no_work_for_gradients_nobody_asked_for(subset):
         torch.testing.assert_close(given[name].grad, wide[name].grad)
 
 
-@pytest.mark.supports("torch.autograd.grad and backward(inputs=) compute what was named only")
+@pytest.mark.supports(
+    "torch.autograd.grad and backward(inputs=) take no product that is not needed"
+)
 @pytest.mark.parametrize("wanted", ["x", "weight", "bias"])
 @pytest.mark.parametrize("is_leaf", [True, False])
 def test_only_the_gradients_a_backward_pass_uses(wanted, is_leaf):
@@ -178,7 +180,7 @@ def test_only_the_gradients_a_backward_pass_uses(wanted, is_leaf):
         (gradient,) = torch.autograd.grad(y.sum(), given[wanted], retain_graph=True)
     assert gradient.shape == given[wanted].shape
     assert watch.products() == (wanted != "bias")
-    assert watch.asked_for() == {"dz": wanted != "bias", "bias": wanted == "bias", "scale": False}
+    assert watch.asked_for()["dz"] == (wanted != "bias")
     if is_leaf:
         y.sum().backward(inputs=[given[wanted]])
         assert [name for name, each in given.items() if each.grad is not None] == [wanted]
@@ -362,14 +364,19 @@ def test_a_frozen_layer_passes_gradients_on():
     assert network[1].weight.grad is None and network[1].bias.grad is None
 
 
+ON_A_CARD = [pytest.param(each, marks=pytest.mark.gpu) for each in ("cuda", "triton")]
+
+
 @pytest.mark.supports("a forced backend serves the gradient, too")
-@pytest.mark.parametrize("backend", sorted({each.backend for each in backends.backward_kernels()}))
+@pytest.mark.parametrize("backend", ["reference", "cpu", *ON_A_CARD])
 def test_gradients_on_a_forced_backend(backend):
-    if backend in backends.missing() or backend in ("cuda", "triton"):
-        pytest.skip(f"{backend} does not run on a CPU")
-    tensors = operands(6)
+    declared = {each.backend for each in backends.backward_kernels()} - set(backends.missing())
+    if backend not in declared:
+        pytest.skip(f"no kernel of the gradient is declared and built for {backend}")
+    device = "cuda" if backend in ("cuda", "triton") else "cpu"
+    tensors = operands(64, n=32, k=16, dtype=torch.float32, device=device)
     forced = partial(fusedops.gemm_sig_res, scale=2.0, backend=backend)
-    same_gradients(forced, partial(plain, scale=2.0), *tensors)
+    same_gradients(forced, partial(plain, scale=2.0), *tensors, rtol=1e-4, atol=1e-3)
     own = leaves(*tensors)
     with fusedops.use_backend(backend):
         y = fusedops.gemm_sig_res(*own, 2.0)
