@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,8 +11,10 @@ import torch
 from fusedops import reference
 from fusedops.override import context_name
 from fusedops.recovery import recovery_steps
+from fusedops.sharding import is_sharded, whole
 
 Gradients = tuple[torch.Tensor | None, ...]
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 _compiling = torch.compiler.is_compiling
 _transforms = torch._C._are_functorch_transforms_active
@@ -41,7 +44,7 @@ class _GemmSigRes(torch.autograd.Function):
             else:
                 number = 0.0 if device_scale is not None else scale
                 y, z = ops.gemm_sig_res_forward.default(
-                    x, weight, bias, number, device_scale, True, backend
+                    x, weight, bias, number, device_scale, backend
                 )
         wants_x, wants_weight = ctx.needs_input_grad[:2]
         ctx.scale = None if device_scale is not None else scale
@@ -80,9 +83,20 @@ class _GemmSigRes(torch.autograd.Function):
                 wants_scale,
                 ctx.backend,
             )
-        dx = dz @ weight if wants_x else None
-        dweight = _rows(dz).mT @ _rows(x) if wants_weight else None
+        if dscale is not None and device_scale is not None:
+            dscale = whole(dscale, device_scale)
+        of_x, of_weight = _products(dz)
+        dx = of_x(dz, weight) if wants_x else None
+        dweight = of_weight(dz, x) if wants_weight else None
         return dx, dweight, dbias if wants_bias else None, dscale if wants_scale else None, None
+
+
+def _products(dz: torch.Tensor) -> tuple[Product, Product]:
+    """dz times weight, and dz's rows times x's: matmul's, which DTensor knows for matrices."""
+    if dz.dim() > 2 and is_sharded(dz) and not torch.is_grad_enabled():
+        ops = torch.ops.fusedops
+        return ops.gemm_sig_res_dx.default, ops.gemm_sig_res_dweight.default
+    return torch.matmul, lambda dz, x: _rows(dz).mT @ _rows(x)
 
 
 def _wanted(ctx: Any) -> tuple[bool, ...]:

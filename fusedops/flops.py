@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import Any
 
-COUNTER = "torch.utils.flop_counter"
+from fusedops.on_import import when_imported
 
 
 def flops(
@@ -21,47 +16,20 @@ def flops(
     return 2 * math.prod(x_shape) * weight_shape[0]
 
 
-def count(packets: Sequence[Any]) -> None:
-    """Have the FLOPs of operators on (x, weight, ...) counted."""
-    if COUNTER in sys.modules:
-        _tell(sys.modules[COUNTER], packets)
-    else:
-        sys.meta_path.insert(0, _Finder(packets))
+def flops_of_gradient(
+    dz_shape: Sequence[int], other_shape: Sequence[int], **outputs: object
+) -> int:
+    """Of dz's product with the weight, or with x."""
+    return 2 * math.prod(dz_shape) * other_shape[-1]
 
 
-def _tell(counter: ModuleType, packets: Sequence[Any]) -> None:
-    counter.register_flop_formula(list(packets))(flops)
+def count(packets: Sequence[Any], gradients: Sequence[Any]) -> None:
+    """Have the FLOPs of operators on (x, weight, ...) and on (dz, x or weight) counted."""
 
+    def tell() -> None:
+        from torch.utils.flop_counter import register_flop_formula
 
-class _Finder(MetaPathFinder):
-    """Finds the counter's module as anyone would, and sees when it is there."""
+        register_flop_formula(list(packets))(flops)
+        register_flop_formula(list(gradients))(flops_of_gradient)
 
-    def __init__(self, packets: Sequence[Any]) -> None:
-        self.packets = packets
-        self.searching = False
-
-    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
-        if name != COUNTER or self.searching:
-            return None
-        self.searching = True
-        try:
-            spec = importlib.util.find_spec(name)
-        finally:
-            self.searching = False
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Telling(spec.loader, self)
-        return spec
-
-
-class _Telling(Loader):
-    def __init__(self, loader: Loader, finder: _Finder) -> None:
-        self.loader = loader
-        self.finder = finder
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self.loader.exec_module(module)
-        sys.meta_path.remove(self.finder)
-        _tell(module, self.finder.packets)
+    when_imported("torch.utils.flop_counter", tell)

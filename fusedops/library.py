@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from fusedops import autocast, backward, flops, plans
+from fusedops import autocast, backward, flops, plans, sharding
 from fusedops.autograd import differentiable
 from fusedops.checks import check, check_out, check_scale_tensor
 from fusedops.plans import compute
@@ -83,11 +83,10 @@ def _fake_forward(
     bias: torch.Tensor | None,
     scale: float,
     device_scale: torch.Tensor | None,
-    writes_z: bool,
     backend: str | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     y = _fake(x, weight, bias, scale if device_scale is None else device_scale)
-    return y, torch.empty_like(y) if writes_z else x.new_empty(0)
+    return y, torch.empty_like(y)
 
 
 def _fake_backward(
@@ -137,13 +136,12 @@ def _compute_forward(
     bias: torch.Tensor | None,
     scale: float,
     device_scale: torch.Tensor | None,
-    writes_z: bool,
     backend: str | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if device_scale is not None:
         check_scale_tensor(device_scale, x)
     chosen = scale if device_scale is None else device_scale
-    return plans.compute_and_keep(x, weight, bias, chosen, backend, writes_z=writes_z)
+    return plans.compute_and_keep(x, weight, bias, chosen, backend, writes_z=True)
 
 
 def _compute_out(
@@ -298,8 +296,7 @@ _define(
 _library.impl("gemm_sig_res.out", _untraced(_out_above_autograd), "Autograd")
 _define(
     "gemm_sig_res_forward",
-    f"({OPERANDS}, float scale, Tensor? device_scale, bool writes_z, str? backend)"
-    " -> (Tensor y, Tensor z)",
+    f"({OPERANDS}, float scale, Tensor? device_scale, str? backend) -> (Tensor y, Tensor z)",
     _compute_forward,
     _fake_forward,
 )
@@ -312,6 +309,23 @@ _define(
     _fake_backward,
 )
 
+_define(
+    "gemm_sig_res_dx",
+    "(Tensor dz, Tensor weight) -> Tensor",
+    sharding.gradient_of_x,
+    lambda dz, weight: dz.new_empty(*dz.shape[:-1], weight.shape[1]),
+)
+_define(
+    "gemm_sig_res_dweight",
+    "(Tensor dz, Tensor x) -> Tensor",
+    sharding.gradient_of_weight,
+    lambda dz, x: dz.new_empty(dz.shape[-1], x.shape[-1]),
+)
+
 gemm_sig_res = _without_trials(torch.ops.fusedops.gemm_sig_res)
 gemm_sig_res_on = _without_trials(torch.ops.fusedops.gemm_sig_res_on)
-flops.count([gemm_sig_res, gemm_sig_res_on, torch.ops.fusedops.gemm_sig_res_forward])
+flops.count(
+    [gemm_sig_res, gemm_sig_res_on, torch.ops.fusedops.gemm_sig_res_forward],
+    gradients=[torch.ops.fusedops.gemm_sig_res_dx, torch.ops.fusedops.gemm_sig_res_dweight],
+)
+sharding.share()

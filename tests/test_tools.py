@@ -335,12 +335,11 @@ def test_opcheck(device, dtype):
     for backend in able(x, weight, bias, scale_dtype=torch.float32):
         check(OPS.gemm_sig_res_on.tensor, (x, weight, bias, scale, backend))
     for backend in able(x, weight, bias, writes_z=True):
-        for writes_z in (True, False):
-            arguments = (x, weight, bias, 2.0, None, writes_z, backend)
-            check(OPS.gemm_sig_res_forward.default, arguments)
+        check(OPS.gemm_sig_res_forward.default, (x, weight, bias, 2.0, None, backend))
     for backend in able(x, weight, bias, writes_z=True, scale_dtype=torch.float32):
-        arguments = (x, weight, bias, 0.0, scale, True, backend)
-        check(OPS.gemm_sig_res_forward.default, arguments)
+        check(OPS.gemm_sig_res_forward.default, (x, weight, bias, 0.0, scale, backend))
+    check(OPS.gemm_sig_res_dx.default, (gradient, weight))
+    check(OPS.gemm_sig_res_dweight.default, (gradient, x))
     steps = recovery_steps(2.0, dtype)
     for wanted in ((True, dtype, False), (False, torch.float32, False), (True, None, False)):
         check(OPS.gemm_sig_res_backward.default, (gradient, saved, 2.0, None, steps, *wanted, None))

@@ -54,7 +54,7 @@ class Collector:
 
 def page() -> str:
     """The whole page."""
-    marked = [each for each in sorted((ROOT / "tests").glob("test_*.py")) if has_marker(each)]
+    marked = [each for each in sorted((ROOT / "tests").rglob("test_*.py")) if has_marker(each)]
     collector = Collector()
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -67,7 +67,7 @@ def page() -> str:
         lines += [f"## {title}", "", "| | Answer | CPU | CUDA | Test |", "|---|---|---|---|---|"]
         for row in rows.values():
             cpu, cuda = ("yes" if device in row.devices else "" for device in ("CPU", "CUDA"))
-            link = f"[{row.test}](../tests/{path.name})"
+            link = f"[{row.test}](../{path.relative_to(ROOT).as_posix()})"
             lines.append(f"| {row.what} | {row.answer} | {cpu} | {cuda} | {link} |")
         lines.append("")
     return "\n".join(lines)
