@@ -14,6 +14,7 @@ from fusedops.cpu_backend import KERNELS as CPU_KERNELS
 from fusedops.cuda_backend import cuda_kernels
 from fusedops.numerics import FP32_ROUNDOFF, FP64_ROUNDOFF, TENSOR_CORE_CHAIN, TF32_ROUNDOFF
 from fusedops.registry import Accumulation, BackwardProblem, Kernel, Launch, Problem
+from fusedops.triton_kernels import BACKWARD as TRITON_BACKWARD
 from fusedops.triton_kernels import KERNELS as TRITON_KERNELS
 
 
@@ -26,7 +27,7 @@ def kernels() -> tuple[Kernel, ...]:
 @cache
 def backward_kernels() -> tuple[Kernel, ...]:
     """Every kernel of the gradient with respect to z."""
-    return (REFERENCE_BACKWARD,)
+    return (TRITON_BACKWARD, REFERENCE_BACKWARD)
 
 
 @cache

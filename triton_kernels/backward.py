@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 """dz = grad * dy/dz, the sums of its columns and that of grad * sigmoid(z), in one launch.
 
-A program takes a strip of columns and an equal part of its rows, and keeps the sums in registers
-until it is through. Where several share a strip, each leaves a partial sum, and the one that arrives
+A program takes a strip of columns and every so many of its rows, so that all together sweep over the
+matrix, and keeps the sums in registers until it is through. Where several share a strip, each leaves a partial sum, and the one that arrives
 last at the strip's counter adds them in the order of the programs: which it is does not show. It
 puts the counter back to zero, where the next launch expects it.
 """
@@ -36,7 +36,6 @@ def backward(
     counters,
     M,
     N,
-    tiles,
     STEPS: tl.constexpr,
     SCALE_ON_DEVICE: tl.constexpr,
     WIDE: tl.constexpr,
@@ -55,14 +54,13 @@ def backward(
         s = tl.full((), scale, WIDE)
 
     columns = strip.to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    first_tile = tl.minimum(group.to(tl.int64) * tiles, tl.cdiv(M, BLOCK_M))
-    end_tile = tl.minimum(first_tile + tiles, tl.cdiv(M, BLOCK_M))
-    rows = first_tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    rows = group.to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    turn = groups.to(tl.int64) * BLOCK_M
     column_mask = (columns < N)[None, :]
     offsets = rows[:, None] * N + columns[None, :]
     dz_sum = tl.zeros((BLOCK_M, BLOCK_N), dtype=WIDE)
     scale_sum = tl.zeros((BLOCK_M, BLOCK_N), dtype=WIDE)
-    for _ in range(0, (end_tile - first_tile).to(tl.int32)):
+    for _ in range(0, tl.cdiv(M - group * BLOCK_M, turn).to(tl.int32)):
         mask = (rows < M)[:, None] & column_mask
         g = tl.load(grad + offsets, mask=mask, other=0.0).to(WIDE)
         known = tl.load(saved + offsets, mask=mask, other=0.0).to(WIDE)
@@ -77,8 +75,8 @@ def backward(
             dz_sum += tl.where(mask, result, 0.0)
         if dz is not None:
             tl.store(dz + offsets, result.to(dz.dtype.element_ty), mask=mask)
-        rows += BLOCK_M
-        offsets += N * BLOCK_M
+        rows += turn
+        offsets += turn * N
 
     if dbias is not None:
         sums = tl.sum(dz_sum, 0)
@@ -147,7 +145,6 @@ def specialization(problem: BackwardProblem, config: BackwardConfig) -> Speciali
             "counters": "*i32",
             "M": "i64",
             "N": "i64",
-            "tiles": "i64",
         },
         constants={
             **{name: None for name, dtype in wanted.items() if dtype is None},
@@ -174,9 +171,9 @@ def specialization(problem: BackwardProblem, config: BackwardConfig) -> Speciali
 def launch(problem: BackwardProblem, config: BackwardConfig) -> Launch:
     """The launch of this problem in this configuration."""
     special = specialization(problem, config)
-    strips, groups, tiles = config.share(problem)
+    strips, groups = config.share(problem)
     programs = strips * groups
-    sizes = {"M": problem.m, "N": problem.n, "tiles": tiles}
+    sizes = {"M": problem.m, "N": problem.n}
     wide = torch.float64 if problem.dtype == torch.float64 else torch.float32
     meets = (problem.bias_dtype is not None and groups > 1) or problem.wants_dscale
     partials = groups * problem.n + programs if meets else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fusedops.registry import BackwardProblem
+from fusedops.registry import Problem
 
 WARP = 32
 MOST_COLUMNS = {2: 256, 4: 128, 8: 64}
@@ -24,25 +24,23 @@ class BackwardConfig:
     def __str__(self) -> str:
         return f"{self.block_m}x{self.block_n}_w{self.num_warps}_p{self.programs}"
 
-    def max_registers(self, problem: BackwardProblem) -> int | None:
+    def max_registers(self, problem: Problem) -> int | None:
         """So many that all the programs fit."""
         if problem.dtype.itemsize == 8:
             return None
         return min(255, 65536 // (self.programs * self.num_warps * WARP) // 8 * 8)
 
-    def share(self, problem: BackwardProblem) -> tuple[int, int, int]:
-        """Strips of columns, programs that share each, and tiles of each program."""
+    def share(self, problem: Problem) -> tuple[int, int]:
+        """Strips of columns, and programs that share each."""
         at_once = self.programs * problem.multiprocessors
         if problem.interpreted:
             at_once = INTERPRETED_PROGRAMS
         strips = -(-problem.n // self.block_n)
         tiles = -(-problem.m // self.block_m)
-        groups = max(1, min(tiles, at_once // strips))
-        each = -(-tiles // groups)
-        return strips, -(-tiles // each), each
+        return strips, max(1, min(tiles, at_once // strips))
 
 
-def configurations(problem: BackwardProblem) -> tuple[BackwardConfig, ...]:
+def configurations(problem: Problem) -> tuple[BackwardConfig, ...]:
     """Those worth trying, preferred first."""
     itemsize = problem.dtype.itemsize
     columns = min(MOST_COLUMNS[itemsize], 1 << (problem.n - 1).bit_length())

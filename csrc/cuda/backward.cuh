@@ -55,9 +55,13 @@ struct Access {
 
   __device__ __forceinline__ Vector<Element> load(const Element* row) const {
     Vector<Element> result;
+    if constexpr (kWhole) {
+      reinterpret_cast<uint4&>(result) = __ldcs(reinterpret_cast<const uint4*>(row));
+    } else {
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      result.elements[i] = i < valid ? row[i * apart] : Element(0.0f);
+      for (int i = 0; i < kCount; ++i) {
+        result.elements[i] = i < valid ? row[i * apart] : Element(0.0f);
+      }
     }
     return result;
   }
@@ -117,9 +121,9 @@ struct Rows {
   int64_t count;
 };
 
-template <class Element, int kSteps>
+template <class Element, int kSteps, bool kWhole>
 __device__ __forceinline__ void take_rows(const Params& params, const Slope<kSteps>& slope,
-                                          const Access<Element, false>& access, Rows rows, char*,
+                                          const Access<Element, kWhole>& access, Rows rows, char*,
                                           Sums<Vector<Element>::kCount>& sums) {
   for (; rows.count > 0; --rows.count, rows.offset += rows.apart) {
     const auto grad = access.load(static_cast<const Element*>(params.grad) + rows.offset);
@@ -165,7 +169,9 @@ class Ring {
   static constexpr int kOperand = kThreads * 16, kStage = 2 * kOperand;
 
   static __device__ __forceinline__ void copy(uint32_t to, const void* from) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(policy));
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "l"(policy) : "memory");
   }
 
   char* base_;
@@ -275,7 +281,7 @@ __device__ __forceinline__ void run(const Params& params, char* memory) {
   rows.count = first_row < params.m ? (params.m - first_row - 1) / turn + 1 : 0;
   Sums<kCount> sums;
   if (access.valid > 0) {
-    if constexpr (kWhole) {
+    if constexpr (kWhole && kStages > 1) {
       take_rows<kStages, kThreads>(params, slope, access, rows, memory, sums);
     } else {
       take_rows(params, slope, access, rows, memory, sums);
@@ -300,7 +306,6 @@ __device__ __forceinline__ void run(const Params& params, char* memory) {
 
 template <int kThreads, int kStages, class Element>
 __device__ __forceinline__ void run(const Params& params) {
-  static_assert(Ring<kStages, kThreads>::kBytes >= kThreads * Vector<Element>::kCount * 4);
   extern __shared__ char memory[];
   if (params.steps == 0) {
     run<kThreads, kStages, Element, 0>(params, memory);

@@ -14,56 +14,55 @@ __device__ __forceinline__ float tanh_approximate(float value) {
 // known: kSteps = 0. Else z is recovered from y in so many steps of Householder's third order, of
 // which the last moves the slope and not z.
 //
-// The map is odd about z = 0: Y = y - scale / 2 is z + scale / 2 * tanh(z / 2), and the slope is
-// even. So all of it is done for |Y| and z >= 0, where exp(-z) cannot overflow. What z is below |Y|
-// is kept apart: no difference of infinities is ever taken, and an infinite y has slope 1. NaN
-// stays NaN.
+// Y = y - scale / 2 is z + scale / 2 * tanh(z / 2), which is odd in z; the slope is even. With t for
+// the tanh, z = Y - scale / 2 * t: a guess of t is a guess of z, and what Newton's step corrects is
+// tanh(z / 2) - t. So no infinities are subtracted, an infinite y has slope 1, and NaN stays NaN;
+// exp only ever sees -|z|. The first guess, tanh(Y / (2 + scale / 2)), is exact far out and, with
+// its slope, at 0; any step makes the cube of an error, so all but the last may be rough.
 //
-// Everything but the last step may be rough: the last makes its cube of an error. A pair of
-// elements shares a reciprocal where those would otherwise take longer than the memory.
+// Y and z are held in units of ln 2, since exp2 is what the card has.
 template <int kSteps>
 class Slope {
  public:
   __device__ __forceinline__ explicit Slope(float scale)
-      : scale_(scale), half_(0.5f * scale), guess_(1.0f / (2.0f + half_)) {}
+      : scale_(scale),
+        half_(0.5f * kLog2E * scale),
+        guess_(1.0f / (kLog2E * (2.0f + 0.5f * scale))),
+        two_over_scale_(2.0f / scale) {}
 
   template <int kCount>
   __device__ __forceinline__ void operator()(const float (&y)[kCount], float (&slope)[kCount],
                                              float (&)[kCount]) const {
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) slope[i] = recovered(fabsf(y[i] - half_));
+    for (int i = 0; i < kCount; ++i) slope[i] = recovered(y[i] * kLog2E - half_);
   }
 
  private:
+  static constexpr float kLog2E = -kMinusLog2E;
+
   __device__ __forceinline__ float recovered(float y) const {
-    float below = half_ * tanh_approximate(y * guess_);  // exact far out and, with its slope, at 0
-    float z = y - below;
+    float t = tanh_approximate(y * guess_);
+    float z = y - half_ * t;
 #pragma unroll
     for (int step = 1; step < kSteps; ++step) {
-      const float tanh = tanh_approximate(0.5f * z);
+      const float tanh = tanh_approximate(z * (0.5f / kLog2E));
       const float four_first = 1.0f - tanh * tanh;
       const float reciprocal = reciprocal_approximate(1.0f + 0.25f * scale_ * four_first);
-      const float newton = (half_ * tanh - below) * reciprocal;
-      const float bend = (four_first * tanh) * reciprocal * newton;
-      const float move = newton * (1.0f - 0.125f * scale_ * bend);
-      z -= move;
-      below += move;
+      const float newton = (tanh - t) * reciprocal;
+      const float bend = four_first * tanh * reciprocal * newton;
+      t += newton * (1.0f - scale_ * scale_ / 16.0f * bend);
+      z = y - half_ * t;
     }
-    const float e = exp2_approximate(z * kMinusLog2E);
-    const float sigmoid = reciprocal_approximate(1.0f + e);
-    const float complement = e * sigmoid;
-    const float first = complement * sigmoid;
-    const float tanh = 1.0f - 2.0f * complement;
-    const float reciprocal = reciprocal_approximate(1.0f + scale_ * first);
-    const float newton = (half_ * tanh - below) * reciprocal;
-    const float minus_second = first * tanh;
-    const float bend = minus_second * reciprocal * newton;
-    const float move = newton * (1.0f - half_ * bend);  // what z is too large by
-    const float half_third = first * (0.5f - 3.0f * first);
-    return 1.0f + scale_ * (first + move * (minus_second + move * half_third));
+    const float sigmoid = reciprocal_approximate(1.0f + exp2_approximate(-fabsf(z)));
+    const float first = sigmoid - sigmoid * sigmoid;  // derivative of sigmoid
+    const float tanh = 2.0f * sigmoid - 1.0f;
+    const float reciprocal = reciprocal_approximate(2.0f * first + two_over_scale_);
+    const float newton = (tanh - fabsf(t)) * reciprocal;  // what |z| is too large by
+    const float third_order = 0.5f - 3.0f * first - first * tanh * reciprocal * tanh;
+    return 1.0f + scale_ * (first * (1.0f + newton * (tanh + newton * third_order)));
   }
 
-  float scale_, half_, guess_;
+  float scale_, half_, guess_, two_over_scale_;
 };
 
 template <>

@@ -18,8 +18,7 @@ struct Strips {
 // end; wide ones divide the card more evenly. The narrowest that leaves less than a twentieth idle,
 // or else the one that leaves least.
 inline Strips strips_of(int64_t m, int64_t n, int threads, int elements, int64_t least_rows,
-                        int most) {
-  constexpr int kWarp = 5;
+                        int most, int kWarp = 5) {
   constexpr double kBusy = 0.95;
   Strips best{};
   double busiest = -1;
