@@ -11,4 +11,8 @@ namespace fusedops {
 // six arguments. A new reference, or null with a Python error set.
 PyObject* launch_function(const Launcher& launcher);
 
+// The same of a backward kernel: launch(grad, saved, scale, device_scale, dz, dbias, dscale,
+// partials, counters, stream). An address of 0 is none.
+PyObject* launch_function(const BackwardLauncher& launcher);
+
 }  // namespace fusedops

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/block_sums.cuh"
 #include "cuda/elements.cuh"
 #include "cuda/slope.cuh"
@@ -37,13 +39,16 @@ struct Params {
 
 // The elements of a thread in a row: a whole vector, or as many that are a strip's lanes apart, so
 // that a warp's accesses are adjacent even where rows start anywhere.
-template <class Element, bool kWhole>
+template <class Type, int kElements, bool kWhole>
 struct Access {
-  static constexpr int kCount = Vector<Element>::kCount;
-  int64_t first;   // column of the first
+  using Element = Type;
+  using Elements = Vector<Element, kElements>;
+  static constexpr int kCount = kElements;
+
+  int64_t first;  // column of the first
   int apart;
-  int in_strip;    // the first, counted from the strip's beginning
-  int valid;       // how many are in the row
+  int in_strip;  // the first, counted from the strip's beginning
+  int valid;     // how many are in the row
 
   __device__ __forceinline__ Access(int64_t strip_begin, int lane, int lanes, int64_t n)
       : apart(kWhole ? 1 : lanes), in_strip(kWhole ? lane * kCount : lane) {
@@ -53,10 +58,11 @@ struct Access {
     valid = count < kCount ? static_cast<int>(count) : kCount;
   }
 
-  __device__ __forceinline__ Vector<Element> load(const Element* row) const {
-    Vector<Element> result;
+  __device__ __forceinline__ Elements load(const Element* row) const {
+    Elements result;
     if constexpr (kWhole) {
-      reinterpret_cast<uint4&>(result) = __ldcs(reinterpret_cast<const uint4*>(row));
+      using Bits = std::conditional_t<sizeof(Elements) == 16, uint4, uint2>;
+      load_once(row, reinterpret_cast<Bits&>(result));
     } else {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
@@ -66,9 +72,9 @@ struct Access {
     return result;
   }
 
-  __device__ __forceinline__ void store(Element* row, const Vector<Element>& values) const {
+  __device__ __forceinline__ void store(Element* row, const Elements& values) const {
     if constexpr (kWhole) {
-      *reinterpret_cast<uint4*>(row) = reinterpret_cast<const uint4&>(values);
+      *reinterpret_cast<Elements*>(row) = values;
     } else {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
@@ -86,12 +92,13 @@ struct Sums {
 };
 
 // A row's elements of a thread.
-template <class Element, int kSteps, bool kWhole>
+template <class Access, int kSteps>
 __device__ __forceinline__ void take(const Params& params, const Slope<kSteps>& slope,
-                                     const Access<Element, kWhole>& access, int64_t offset,
-                                     const Vector<Element>& grad, const Vector<Element>& saved,
-                                     Sums<Vector<Element>::kCount>& sums) {
-  constexpr int kCount = Vector<Element>::kCount;
+                                     const Access& access, int64_t offset,
+                                     const typename Access::Elements& grad,
+                                     const typename Access::Elements& saved,
+                                     Sums<Access::kCount>& sums) {
+  constexpr int kCount = Access::kCount;
   float from[kCount], slopes[kCount], sigmoids[kCount], dz[kCount];
   widen(saved, from);
   slope(from, slopes, sigmoids);
@@ -108,9 +115,9 @@ __device__ __forceinline__ void take(const Params& params, const Slope<kSteps>& 
     sums.columns[i] += dz[i];
   }
   if (params.dz) {
-    Vector<Element> rounded;
+    typename Access::Elements rounded;
     narrow(dz, rounded);
-    access.store(static_cast<Element*>(params.dz) + offset, rounded);
+    access.store(static_cast<typename Access::Element*>(params.dz) + offset, rounded);
   }
 }
 
@@ -118,91 +125,38 @@ __device__ __forceinline__ void take(const Params& params, const Slope<kSteps>& 
 struct Rows {
   int64_t offset;  // of the first one's elements
   int64_t apart;   // elements from one to the next
-  int64_t count;
+  int64_t left;    // rows of the matrix from the first on
+  int64_t turn;    // rows from one to the next
 };
 
-template <class Element, int kSteps, bool kWhole>
+// kAhead: the next row is on its way during the arithmetic of one.
+template <bool kAhead, class Access, int kSteps>
 __device__ __forceinline__ void take_rows(const Params& params, const Slope<kSteps>& slope,
-                                          const Access<Element, kWhole>& access, Rows rows, char*,
-                                          Sums<Vector<Element>::kCount>& sums) {
-  for (; rows.count > 0; --rows.count, rows.offset += rows.apart) {
-    const auto grad = access.load(static_cast<const Element*>(params.grad) + rows.offset);
-    const auto saved = access.load(static_cast<const Element*>(params.saved) + rows.offset);
-    take(params, slope, access, rows.offset, grad, saved, sums);
-  }
-}
-
-// Whole vectors come by way of shared memory, kStages rows ahead of the arithmetic: so many bytes
-// must be on their way to keep DRAM busy, and registers could not hold them. Every thread fetches
-// and reads its own, so nobody waits for anybody.
-template <int kStages, int kThreads>
-class Ring {
- public:
-  static constexpr int kBytes = kStages * 2 * kThreads * 16;
-
-  __device__ __forceinline__ explicit Ring(char* memory)
-      : base_(memory + 16 * threadIdx.x),
-        base_address_(static_cast<uint32_t>(__cvta_generic_to_shared(base_))) {}
-
-  __device__ __forceinline__ void fetch(int stage, const void* grad, const void* saved) const {
-    copy(base_address_ + stage * kStage, grad);
-    copy(base_address_ + stage * kStage + kOperand, saved);
-  }
-
-  static __device__ __forceinline__ void commit() {
-    asm volatile("cp.async.commit_group;" ::: "memory");
-  }
-
-  // Until all but the last kPending rows are here.
-  template <int kPending>
-  static __device__ __forceinline__ void wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-  }
-
-  template <class Value>
-  __device__ __forceinline__ void read(int stage, Value& grad, Value& saved) const {
-    grad = *reinterpret_cast<const Value*>(base_ + stage * kStage);
-    saved = *reinterpret_cast<const Value*>(base_ + stage * kStage + kOperand);
-  }
-
- private:
-  static constexpr int kOperand = kThreads * 16, kStage = 2 * kOperand;
-
-  static __device__ __forceinline__ void copy(uint32_t to, const void* from) {
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(policy));
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "l"(policy) : "memory");
-  }
-
-  char* base_;
-  uint32_t base_address_;
-};
-
-template <int kStages, int kThreads, class Element, int kSteps>
-__device__ __forceinline__ void take_rows(const Params& params, const Slope<kSteps>& slope,
-                                          const Access<Element, true>& access, const Rows& rows,
-                                          char* memory, Sums<Vector<Element>::kCount>& sums) {
-  const Ring<kStages, kThreads> ring(memory);
-  const auto* grad = static_cast<const Element*>(params.grad) + rows.offset;
-  const auto* saved = static_cast<const Element*>(params.saved) + rows.offset;
-  const auto fetch = [&](int64_t row, int stage) {
-    if (row < rows.count) ring.fetch(stage, grad, saved);
-    grad += rows.apart;
-    saved += rows.apart;
-    ring.commit();
-  };
-#pragma unroll
-  for (int row = 0; row < kStages - 1; ++row) fetch(row, row);
-  int stage = 0, next = kStages - 1;
-  int64_t offset = rows.offset;
-  for (int64_t row = 0; row < rows.count; ++row, offset += rows.apart) {
-    fetch(row + kStages - 1, next);
-    ring.template wait<kStages - 1>();
-    Vector<Element> grads, saveds;
-    ring.read(stage, grads, saveds);
-    take(params, slope, access, offset, grads, saveds, sums);
-    next = stage;
-    stage = stage + 1 == kStages ? 0 : stage + 1;
+                                          const Access& access, Rows rows,
+                                          Sums<Access::kCount>& sums) {
+  using Element = typename Access::Element;
+  const auto* grads = static_cast<const Element*>(params.grad);
+  const auto* saveds = static_cast<const Element*>(params.saved);
+  if (!kAhead) {
+    for (; rows.left > 0; rows.left -= rows.turn, rows.offset += rows.apart) {
+      const auto grad = access.load(grads + rows.offset);
+      const auto saved = access.load(saveds + rows.offset);
+      take(params, slope, access, rows.offset, grad, saved, sums);
+    }
+  } else if (rows.left > 0) {
+    auto grad = access.load(grads + rows.offset), saved = access.load(saveds + rows.offset);
+    while (true) {
+      const int64_t offset = rows.offset;
+      const auto this_grad = grad, this_saved = saved;
+      rows.offset += rows.apart;
+      rows.left -= rows.turn;
+      if (rows.left > 0) {
+        grad = access.load(grads + rows.offset);
+        saved = access.load(saveds + rows.offset);
+      }
+      take(params, slope, access, offset, this_grad, this_saved, sums);
+      if (rows.left <= 0) break;
+    }
   }
 }
 
@@ -216,12 +170,12 @@ struct Place {
 };
 
 // The sums of a strip's columns over this block's rows, and over all where it comes last.
-template <int kThreads, class Element, bool kWhole>
+template <int kThreads, class Access>
 __device__ __forceinline__ void finish_columns(const Params& params, const Place& place,
-                                               const Access<Element, kWhole>& access, int row_lane,
-                                               const float (&sums)[Vector<Element>::kCount],
+                                               const Access& access, int row_lane,
+                                               const float (&sums)[Access::kCount],
                                                float* matrix) {
-  constexpr int kCount = Vector<Element>::kCount;
+  constexpr int kCount = Access::kCount;
   const Strips& strips = params.strips;
   const int columns = kCount << strips.lanes_log2;
 #pragma unroll
@@ -261,9 +215,9 @@ __device__ __forceinline__ void finish_scale(const Params& params, float sum, fl
   if (threadIdx.x == 0) store_as(params.scale_dtype, params.dscale, 0, sum);
 }
 
-template <int kThreads, int kStages, class Element, int kSteps, bool kWhole>
-__device__ __forceinline__ void run(const Params& params, char* memory) {
-  constexpr int kCount = Vector<Element>::kCount;
+template <class Config, class Element, int kSteps, bool kWhole>
+__device__ __forceinline__ void run(const Params& params, float* matrix) {
+  constexpr int kThreads = Config::kThreads, kCount = Config::template kElements<Element>;
   const Place place(params);
   const int lanes = 1 << params.strips.lanes_log2;
   const int lane = static_cast<int>(threadIdx.x) & (lanes - 1);
@@ -271,48 +225,58 @@ __device__ __forceinline__ void run(const Params& params, char* memory) {
   const int row_lanes = kThreads >> params.strips.lanes_log2;
   const Slope<kSteps> slope(params.device_scale ? load_as(params.scale_dtype, params.device_scale)
                                                 : params.scale);
-  const Access<Element, kWhole> access(static_cast<int64_t>(place.strip) * (lanes * kCount), lane,
-                                       lanes, params.n);
+  const Access<Element, kCount, kWhole> access(static_cast<int64_t>(place.strip) * (lanes * kCount),
+                                               lane, lanes, params.n);
   const int64_t first_row = static_cast<int64_t>(place.block) * row_lanes + row_lane;
   const int64_t turn = static_cast<int64_t>(params.strips.blocks_each) * row_lanes;
   Rows rows;
   rows.offset = first_row * params.n + access.first;
   rows.apart = turn * params.n;
-  rows.count = first_row < params.m ? (params.m - first_row - 1) / turn + 1 : 0;
+  rows.left = params.m - first_row;
+  rows.turn = turn;
   Sums<kCount> sums;
   if (access.valid > 0) {
-    if constexpr (kWhole && kStages > 1) {
-      take_rows<kStages, kThreads>(params, slope, access, rows, memory, sums);
-    } else {
-      take_rows(params, slope, access, rows, memory, sums);
-    }
+    take_rows<kWhole && Config::kAhead>(params, slope, access, rows, sums);
   }
-  float* const matrix = reinterpret_cast<float*>(memory);
-  __syncthreads();
   if (params.dbias) {
     finish_columns<kThreads>(params, place, access, row_lane, sums.columns, matrix);
   }
   if (kSteps == 0 && params.dscale) finish_scale<kThreads>(params, sums.scale, matrix);
 }
 
-template <int kThreads, int kStages, class Element, int kSteps>
-__device__ __forceinline__ void run(const Params& params, char* memory) {
+// Threads of a block, blocks that a multiprocessor should hold, bytes of an access, and whether to
+// load ahead.
+template <int kThreads_, int kBlocks_, int kBytes_, bool kAhead_>
+struct Config {
+  static constexpr int kThreads = kThreads_, kBlocks = kBlocks_, kBytes = kBytes_;
+  static constexpr bool kAhead = kAhead_;
+  template <class Element>
+  static constexpr int kElements = kBytes / sizeof(Element);
+};
+
+// Measured in docs/performance/backward.md.
+template <class Element>
+using ConfigOf = Config<1024, 1, 16, true>;
+
+template <class Config, class Element, int kSteps>
+__device__ __forceinline__ void run(const Params& params, float* matrix) {
   if (params.in_vectors) {
-    run<kThreads, kStages, Element, kSteps, true>(params, memory);
+    run<Config, Element, kSteps, true>(params, matrix);
   } else {
-    run<kThreads, kStages, Element, kSteps, false>(params, memory);
+    run<Config, Element, kSteps, false>(params, matrix);
   }
 }
 
-template <int kThreads, int kStages, class Element>
+template <class Config, class Element>
 __device__ __forceinline__ void run(const Params& params) {
-  extern __shared__ char memory[];
+  constexpr int kElements = Config::template kElements<Element>;
+  __shared__ alignas(16) float matrix[Config::kThreads * (kElements < 4 ? 4 : kElements)];
   if (params.steps == 0) {
-    run<kThreads, kStages, Element, 0>(params, memory);
+    run<Config, Element, 0>(params, matrix);
   } else if (params.steps == 1) {
-    run<kThreads, kStages, Element, 1>(params, memory);
+    run<Config, Element, 1>(params, matrix);
   } else {
-    run<kThreads, kStages, Element, 2>(params, memory);
+    run<Config, Element, 2>(params, matrix);
   }
 }
 

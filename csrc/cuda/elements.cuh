@@ -9,52 +9,68 @@
 
 namespace fusedops {
 
-// Sixteen bytes of a row, as a thread reads and writes them.
-template <class Element>
-struct alignas(16) Vector {
-  static constexpr int kCount = 16 / sizeof(Element);
+// Adjacent elements of a row, as a thread reads and writes them.
+template <class Element, int kElements>
+struct alignas(kElements * sizeof(Element)) Vector {
+  static constexpr int kCount = kElements;
   Element elements[kCount];
 };
 
-__device__ __forceinline__ void widen(const Vector<float>& from, float (&to)[4]) {
+template <int kCount>
+__device__ __forceinline__ void widen(const Vector<float, kCount>& from, float (&to)[kCount]) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) to[i] = from.elements[i];
+  for (int i = 0; i < kCount; ++i) to[i] = from.elements[i];
 }
 
-__device__ __forceinline__ void widen(const Vector<__half>& from, float (&to)[8]) {
-  const auto* pairs = reinterpret_cast<const __half2*>(from.elements);
+template <int kCount>
+__device__ __forceinline__ void widen(const Vector<__half, kCount>& from, float (&to)[kCount]) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 pair = __half22float2(pairs[i]);
-    to[2 * i] = pair.x;
-    to[2 * i + 1] = pair.y;
-  }
+  for (int i = 0; i < kCount; ++i) to[i] = __half2float(from.elements[i]);
 }
 
-__device__ __forceinline__ void widen(const Vector<__nv_bfloat16>& from, float (&to)[8]) {
+template <int kCount>
+__device__ __forceinline__ void widen(const Vector<__nv_bfloat16, kCount>& from,
+                                      float (&to)[kCount]) {
   const auto* pairs = reinterpret_cast<const uint32_t*>(from.elements);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < kCount / 2; ++i) {
     to[2 * i] = __uint_as_float(pairs[i] << 16);
     to[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000u);
   }
 }
 
-__device__ __forceinline__ void narrow(const float (&from)[4], Vector<float>& to) {
+template <int kCount>
+__device__ __forceinline__ void narrow(const float (&from)[kCount], Vector<float, kCount>& to) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) to.elements[i] = from[i];
+  for (int i = 0; i < kCount; ++i) to.elements[i] = from[i];
 }
 
-__device__ __forceinline__ void narrow(const float (&from)[8], Vector<__half>& to) {
+template <int kCount>
+__device__ __forceinline__ void narrow(const float (&from)[kCount], Vector<__half, kCount>& to) {
   auto* pairs = reinterpret_cast<__half2*>(to.elements);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) pairs[i] = __floats2half2_rn(from[2 * i], from[2 * i + 1]);
+  for (int i = 0; i < kCount / 2; ++i) {
+    pairs[i] = __floats2half2_rn(from[2 * i], from[2 * i + 1]);
+  }
 }
 
-__device__ __forceinline__ void narrow(const float (&from)[8], Vector<__nv_bfloat16>& to) {
+template <int kCount>
+__device__ __forceinline__ void narrow(const float (&from)[kCount],
+                                       Vector<__nv_bfloat16, kCount>& to) {
   auto* pairs = reinterpret_cast<__nv_bfloat162*>(to.elements);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) pairs[i] = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);
+  for (int i = 0; i < kCount / 2; ++i) {
+    pairs[i] = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);
+  }
+}
+
+// Read once and not again: first to leave the caches.
+__device__ __forceinline__ void load_once(const void* from, uint4& to) {
+  to = __ldcs(static_cast<const uint4*>(from));
+}
+
+__device__ __forceinline__ void load_once(const void* from, uint2& to) {
+  to = __ldcs(static_cast<const uint2*>(from));
 }
 
 // A result whose dtype is known only at run time.
