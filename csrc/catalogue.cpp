@@ -75,8 +75,7 @@ py::object launcher(const InstanceDescription& description, int64_t m, int64_t n
 
 BackwardProblem backward_problem(int64_t m, int64_t n, DType dtype, int steps,
                                  const std::optional<std::string>& bias_dtype,
-                                 const std::optional<std::string>& scale_dtype,
-                                 bool wants_dscale) {
+                                 const std::optional<std::string>& scale_dtype, bool wants_dscale) {
   BackwardProblem problem{};
   problem.m = m;
   problem.n = n;
@@ -230,8 +229,8 @@ PYBIND11_MODULE(_catalogue, module) {
            "How many floats of partial sums, and zeroed 32-bit counters, a launch needs.")
 #ifdef FUSEDOPS_CUDA
       .def("launcher", &fusedops::backward_launcher, py::kw_only(), py::arg("m"), py::arg("n"),
-           py::arg("steps"), py::arg("bias_dtype"), py::arg("scale_dtype"),
-           py::arg("wants_dscale"), py::arg("multiprocessors"),
+           py::arg("steps"), py::arg("bias_dtype"), py::arg("scale_dtype"), py::arg("wants_dscale"),
+           py::arg("multiprocessors"),
            "The launch of a problem that why_not has no reason against, on the current device: a "
            "function of the addresses of grad and saved, scale, the addresses of a scale on the "
            "device, dz, dbias, dscale, partial sums and counters, and the stream. 0 is none.")

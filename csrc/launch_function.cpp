@@ -72,9 +72,9 @@ void destroy(PyObject* capsule) {
 }
 
 template <PyObject* (*kLaunch)(PyObject*, PyObject* const*, Py_ssize_t)>
-PyMethodDef method = {
-    "launch", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kLaunch)), METH_FASTCALL,
-    "Launch on a stream of the current device."};
+PyMethodDef method = {"launch",
+                      reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(kLaunch)),
+                      METH_FASTCALL, "Launch on a stream of the current device."};
 
 template <class AnyLauncher>
 PyObject* function_of(const AnyLauncher& launcher, PyMethodDef& method) {

@@ -68,14 +68,12 @@ def _prepare_backward(problem: Problem, config: None) -> Launch:
         dbias: torch.Tensor | None,
         dscale: torch.Tensor | None,
     ) -> None:
-        sums = dbias
-        if dbias is not None and dbias.dtype != wide:
-            sums = torch.empty_like(dbias, dtype=wide)
+        sums = None if dbias is None else dbias.to(wide)  # itself, if it is that wide
         scale_sum = None if dscale is None else torch.empty((), dtype=torch.float64)
         run(grad, saved, float(scale), steps, dz, sums, scale_sum, *sizes)
-        if dbias is not None and sums is not dbias:
+        if dbias is not None and sums is not None and sums is not dbias:
             dbias.copy_(sums)
-        if dscale is not None:
+        if dscale is not None and scale_sum is not None:
             dscale.copy_(scale_sum)
 
     return launch

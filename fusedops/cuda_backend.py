@@ -270,12 +270,14 @@ def _prepare_backward(instances: Sequence[Any], problem: Problem, config: Instan
         dscale: torch.Tensor | None,
     ) -> None:
         sums, arrivals = scratch(grad.device)
-        on_device = isinstance(scale, torch.Tensor)
+        number, on_device = (
+            (0.0, scale.data_ptr()) if isinstance(scale, torch.Tensor) else (scale, 0)
+        )
         start(
             grad.data_ptr(),
             saved.data_ptr(),
-            0.0 if on_device else scale,
-            scale.data_ptr() if on_device else 0,
+            number,
+            on_device,
             0 if dz is None else dz.data_ptr(),
             0 if dbias is None else dbias.data_ptr(),
             0 if dscale is None else dscale.data_ptr(),

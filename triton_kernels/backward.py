@@ -48,7 +48,7 @@ def backward(
     strip = tl.program_id(0) % strips
     group = tl.program_id(0) // strips
     groups = programs // strips
-    if SCALE_ON_DEVICE:
+    if SCALE_ON_DEVICE:  # noqa: SIM108 - only one of them compiles
         s = tl.load(scale).to(WIDE)
     else:
         s = tl.full((), scale, WIDE)
@@ -101,7 +101,7 @@ def backward(
 def _rows_of_partials(
     partials, rows, columns, N, WIDE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
 ):
-    """The sum of so many rows that other programs left: not to be looked for in this one's cache."""
+    """The sum of rows that other programs left: not to be looked for in this one's cache."""
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=WIDE)
     for first in range(0, rows, BLOCK_M):
         row = first + tl.arange(0, BLOCK_M)
@@ -185,7 +185,7 @@ def launch(problem: BackwardProblem, config: BackwardConfig) -> Launch:
 
     if problem.interpreted:
 
-        def interpret(grad, saved, scale, dz, dbias, dscale):  # type: ignore[no-untyped-def]
+        def interpret(grad, saved, scale, dz, dbias, dscale):
             sums, counters = scratch(grad.device)
             backward[(programs,)](
                 grad, saved, dz, dbias, dscale, scale, sums, sums[groups * problem.n :], counters,
@@ -209,11 +209,11 @@ def launch(problem: BackwardProblem, config: BackwardConfig) -> Launch:
     ) -> None:
         sums, counters = scratch(grad.device)
         first = sums.data_ptr()
-        on_device = isinstance(scale, torch.Tensor)
-        tensors = (dz, dbias, dscale, scale if on_device else None)
+        device_scale = scale if isinstance(scale, torch.Tensor) else None
+        tensors = (dz, dbias, dscale, device_scale)
         start(
             grad.get_device(),
-            0.0 if on_device else scale,
+            scale if device_scale is None else 0.0,
             grad.data_ptr(),
             saved.data_ptr(),
             first,

@@ -228,9 +228,7 @@ def launch_mapped(arguments: Arguments) -> Launch:
     return run
 
 
-def launch_addresses(
-    arguments: Arguments, names: Sequence[str]
-) -> Callable[..., None]:
+def launch_addresses(arguments: Arguments, names: Sequence[str]) -> Callable[..., None]:
     """The launch of a kernel of other operands: of a device, a scale and the names' addresses.
 
     A scale that is an address itself is one of the names.

@@ -56,8 +56,7 @@ struct SlopeFromY {
     const Step s = step(minus_z, t);
     const Reg move = V::mul(half, s.newton);
     const Reg bend = V::mul(V::mul(V::mul(s.first, s.tanh), s.reciprocal), s.tanh);
-    const Reg third =
-        V::fma(minus_half, bend, V::fma(V::set1(-3), s.first, V::set1(Scalar(0.5))));
+    const Reg third = V::fma(minus_half, bend, V::fma(V::set1(-3), s.first, V::set1(Scalar(0.5))));
     const Reg moved = V::fma(move, V::fma(move, third, s.tanh), one);
     return V::fma(V::mul(scale, s.first), moved, one);
   }

@@ -1,5 +1,4 @@
 #include "cuda/backward.cuh"
-
 #include "cuda/backward_instance.h"
 #include "cuda/predicates.h"
 
@@ -29,8 +28,8 @@ Workspace workspace(const BackwardProblem& problem, int multiprocessors) {
 }
 
 std::vector<std::string> why_not(const BackwardInstance& instance, const BackwardProblem& problem) {
-  std::vector<std::string> reasons = capability_reasons(instance.min_capability, kNoMaximum,
-                                                        problem.capability);
+  std::vector<std::string> reasons =
+      capability_reasons(instance.min_capability, kNoMaximum, problem.capability);
   if (problem.dtype != instance.dtype) {
     reasons.push_back(std::string("it computes ") + name(instance.dtype) + ", not " +
                       name(problem.dtype));
@@ -66,8 +65,7 @@ cudaError_t launch(const BackwardArgs& args) {
   params.counters = static_cast<unsigned*>(args.counters);
   params.column_partials = static_cast<float*>(args.partials);
   const bool meet_for_columns = problem.bias_dtype && params.strips.blocks_each > 1;
-  const int64_t columns = int64_t{Config::template kElements<Element>}
-                          << params.strips.lanes_log2;
+  const int64_t columns = int64_t{Config::template kElements<Element>} << params.strips.lanes_log2;
   params.scale_partials =
       params.column_partials + (meet_for_columns ? columns * params.strips.blocks() : 0);
   kKernel<<<params.strips.blocks(), Config::kThreads, 0, args.stream>>>(params);
@@ -99,15 +97,15 @@ BackwardInstance instance(const char* label, DType dtype, const char* entry_symb
   APPLY(bf16, __nv_bfloat16, bfloat16)   \
   APPLY(fp32, float, float32)
 
-#define FUSEDOPS_BACKWARD_KERNEL(NAME, ELEMENT, DTYPE)                                            \
-  extern "C" __global__ void __launch_bounds__(fusedops::backward::ConfigOf<ELEMENT>::kThreads,   \
-                                               fusedops::backward::ConfigOf<ELEMENT>::kBlocks)    \
-      gemm_sig_res_backward_##NAME(const __grid_constant__ fusedops::backward::Params params) {   \
-    fusedops::backward::run<fusedops::backward::ConfigOf<ELEMENT>, ELEMENT>(params);              \
+#define FUSEDOPS_BACKWARD_KERNEL(NAME, ELEMENT, DTYPE)                                          \
+  extern "C" __global__ void __launch_bounds__(fusedops::backward::ConfigOf<ELEMENT>::kThreads, \
+                                               fusedops::backward::ConfigOf<ELEMENT>::kBlocks)  \
+      gemm_sig_res_backward_##NAME(const __grid_constant__ fusedops::backward::Params params) { \
+    fusedops::backward::run<fusedops::backward::ConfigOf<ELEMENT>, ELEMENT>(params);            \
   }
 
-#define FUSEDOPS_BACKWARD_INSTANCE(NAME, ELEMENT, DTYPE)                                    \
-  fusedops::backward::instance<fusedops::backward::ConfigOf<ELEMENT>, ELEMENT,              \
+#define FUSEDOPS_BACKWARD_INSTANCE(NAME, ELEMENT, DTYPE)                                     \
+  fusedops::backward::instance<fusedops::backward::ConfigOf<ELEMENT>, ELEMENT,               \
                                &gemm_sig_res_backward_##NAME>(#NAME, fusedops::DType::DTYPE, \
                                                               "gemm_sig_res_backward_" #NAME),
 

@@ -22,9 +22,9 @@ namespace fusedops::backward {
 struct Params {
   const void* grad;
   const void* saved;
-  void* dz;      // null: not wanted; so, too, the sums
-  void* dbias;   // (n,)
-  void* dscale;  // one element
+  void* dz;                  // null: not wanted; so, too, the sums
+  void* dbias;               // (n,)
+  void* dscale;              // one element
   const void* device_scale;  // null: scale is a number
   DType bias_dtype, scale_dtype;
   float scale;
@@ -173,8 +173,7 @@ struct Place {
 template <int kThreads, class Access>
 __device__ __forceinline__ void finish_columns(const Params& params, const Place& place,
                                                const Access& access, int row_lane,
-                                               const float (&sums)[Access::kCount],
-                                               float* matrix) {
+                                               const float (&sums)[Access::kCount], float* matrix) {
   constexpr int kCount = Access::kCount;
   const Strips& strips = params.strips;
   const int columns = kCount << strips.lanes_log2;

@@ -44,21 +44,20 @@ InstanceDescription describe(const Instance& instance, int index) {
 }
 
 BackwardDescription describe(const BackwardInstance& instance, int index) {
-  return {instance.kernel,
-          instance.label,
-          index,
-          instance.dtype,
-          instance.min_capability,
-          instance.threads,
-          instance.accumulation.unit_roundoff,
-          resources_of(instance.entry_symbol, instance.threads, 0),
-          [&instance](const BackwardProblem& problem) {
-            return instance.why_not(instance, problem);
-          },
-          [&instance](const BackwardProblem& problem, int multiprocessors) {
-            const Workspace needed = instance.workspace(problem, multiprocessors);
-            return std::pair(needed.partials, needed.counters);
-          }};
+  return {
+      instance.kernel,
+      instance.label,
+      index,
+      instance.dtype,
+      instance.min_capability,
+      instance.threads,
+      instance.accumulation.unit_roundoff,
+      resources_of(instance.entry_symbol, instance.threads, 0),
+      [&instance](const BackwardProblem& problem) { return instance.why_not(instance, problem); },
+      [&instance](const BackwardProblem& problem, int multiprocessors) {
+        const Workspace needed = instance.workspace(problem, multiprocessors);
+        return std::pair(needed.partials, needed.counters);
+      }};
 }
 
 }  // namespace

@@ -14,15 +14,15 @@ __device__ __forceinline__ float tanh_approximate(float value) {
 // known: kSteps = 0. Else z is recovered from y in so many steps of Householder's third order, of
 // which the last moves the slope and not z.
 //
-// Y = y - scale / 2 is z + scale / 2 * tanh(z / 2), which is odd in z; the slope is even. With t for
-// the tanh, z = Y - scale / 2 * t: a guess of t is a guess of z, and what Newton's step corrects is
-// tanh(z / 2) - t. So no infinities are subtracted, an infinite y has slope 1, and NaN stays NaN;
-// exp only ever sees -|z|. The first guess, tanh(Y / (2 + scale / 2)), is exact far out and, with
-// its slope, at 0; any step makes the cube of an error, so all but the last may be rough.
+// Y = y - scale / 2 is z + scale / 2 * tanh(z / 2), which is odd in z; the slope is even. With t
+// for the tanh, z = Y - scale / 2 * t: a guess of t is a guess of z, and what Newton's step
+// corrects is tanh(z / 2) - t. So no infinities are subtracted, an infinite y has slope 1, and NaN
+// stays NaN; exp only ever sees -|z|. The first guess, tanh(Y / (2 + scale / 2)), is exact far out
+// and, with its slope, at 0; any step makes the cube of an error, so all but the last may be rough.
 //
 // Y and z are held in units of ln 2, since exp2 is what the card has. Its unit for tanh, exp2 and
-// reciprocals would take longer than the memory: so pairs of elements share a reciprocal, and are kept from
-// sharing NaN (fmaxf and fminf drop it; t brings it back).
+// reciprocals would take longer than the memory: so pairs of elements share a reciprocal, and are
+// kept from sharing NaN (fmaxf and fminf drop it; t brings it back).
 template <int kSteps>
 class Slope {
  public:
@@ -91,8 +91,7 @@ class Slope {
       const float tanh = 2.0f * sigmoid[i] - 1.0f;
       const float newton = (tanh - fabsf(t[i])) * reciprocal[i];  // what |z| is too large by
       const float third_order = 0.5f - 3.0f * first[i] - first[i] * tanh * reciprocal[i] * tanh;
-      slope[i] =
-          1.0f + scale_ * (first[i] * (1.0f + newton * (tanh + newton * third_order)));
+      slope[i] = 1.0f + scale_ * (first[i] * (1.0f + newton * (tanh + newton * third_order)));
     }
   }
 
