@@ -1,11 +1,11 @@
 """The memory in which the blocks of one launch meet: partial sums, and counters of who has arrived.
 
 The counters must be zero when a launch begins, and every launch leaves them so. Partial sums come
-from PyTorch's allocator, which hands memory on in the order of a stream. Counters that are kept, and
-zeroed once, save a second launch in every call; but two launches that run at the same time must not
-share them. So there is one buffer for each stream, whose launches follow one another. A CUDA graph
-may be replayed on any stream, and next to anything: what is captured gets counters of its own from
-the graph's memory, and their zeroing is captured, too.
+from PyTorch's allocator, which hands memory on in the order of a stream. Counters that are kept,
+and zeroed once, save a second launch in every call; but two launches that run at the same time must
+not share them. So there is one buffer for each stream, whose launches follow one another. A CUDA
+graph may be replayed on any stream, and next to anything: what is captured gets counters of its own
+from the graph's memory, and their zeroing is captured, too.
 """
 
 from __future__ import annotations

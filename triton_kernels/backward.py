@@ -1,10 +1,11 @@
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 """dz = grad * dy/dz, the sums of its columns and that of grad * sigmoid(z), in one launch.
 
-A program takes a strip of columns and every so many of its rows, so that all together sweep over the
-matrix, and keeps the sums in registers until it is through. Where several share a strip, each leaves a partial sum, and the one that arrives
-last at the strip's counter adds them in the order of the programs: which it is does not show. It
-puts the counter back to zero, where the next launch expects it.
+A program takes a strip of columns and every so many of its rows, so that all together sweep over
+the matrix, and keeps the sums in registers until it is through. Where several share a strip, each
+leaves a partial sum, and the one that arrives last at the strip's counter adds them in the order of
+the programs: which it is does not show. It puts the counter back to zero, where the next launch
+expects it.
 """
 
 from __future__ import annotations
@@ -79,22 +80,47 @@ def backward(
         offsets += turn * N
 
     if dbias is not None:
-        sums = tl.sum(dz_sum, 0)
-        here = columns < N
-        if groups == 1:
-            tl.store(dbias + columns, sums.to(dbias.dtype.element_ty), mask=here)
-        else:
-            tl.store(partials + group * N + columns, sums, mask=here)
-            if _arrives_last(counters + strip, groups):
-                sums = _rows_of_partials(partials, groups, columns, N, WIDE, BLOCK_M, BLOCK_N)
-                tl.store(dbias + columns, sums.to(dbias.dtype.element_ty), mask=here)
+        _finish_columns(
+            dz_sum, dbias, partials, counters + strip, group, groups, columns, N, WIDE,
+            BLOCK_M, BLOCK_N,
+        )  # fmt: skip
     if dscale is not None:
-        tl.store(scale_partials + tl.program_id(0), tl.sum(scale_sum))
-        if _arrives_last(counters + strips, programs):
-            place = tl.zeros((1,), tl.int64)
-            total = _rows_of_partials(scale_partials, programs, place, 1, WIDE, 1024, 1)
-            place = tl.arange(0, 1)
-            tl.store(dscale + place, total.to(dscale.dtype.element_ty))
+        _finish_scale(scale_sum, dscale, scale_partials, counters + strips, programs, WIDE)
+
+
+@triton.jit
+def _finish_columns(
+    dz_sum,
+    dbias,
+    partials,
+    counter,
+    group,
+    groups,
+    columns,
+    N,
+    WIDE: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """The sums of a strip's columns over this program's rows, and over all where it is the last."""
+    sums = tl.sum(dz_sum, 0)
+    here = columns < N
+    if groups == 1:
+        tl.store(dbias + columns, sums.to(dbias.dtype.element_ty), mask=here)
+    else:
+        tl.store(partials + group.to(tl.int64) * N + columns, sums, mask=here)
+        if _arrives_last(counter, groups):
+            sums = _rows_of_partials(partials, groups, columns, N, WIDE, BLOCK_M, BLOCK_N)
+            tl.store(dbias + columns, sums.to(dbias.dtype.element_ty), mask=here)
+
+
+@triton.jit
+def _finish_scale(scale_sum, dscale, partials, counter, programs, WIDE: tl.constexpr):
+    tl.store(partials + tl.program_id(0), tl.sum(scale_sum))
+    if _arrives_last(counter, programs):
+        place = tl.arange(0, 1)
+        total = _rows_of_partials(partials, programs, place.to(tl.int64), 1, WIDE, 1024, 1)
+        tl.store(dscale + place, total.to(dscale.dtype.element_ty))
 
 
 @triton.jit
