@@ -32,12 +32,12 @@ test: install
 bench: install
 	@$(PYTHON) -m fusedops bench
 
-# On another card than those of docs/performance.md: an hour or so.
+# On another card than those of docs/performance.md: an hour or two.
 card-report: install
 	@bash benchmarks/card_report.sh $(PYTHON) card-report
 
 h200-report: install
-	@bash benchmarks/measure.sh $(PYTHON) benchmarks/results h200
+	@TABLE=registry/tables/nvidia_h200.json bash benchmarks/measure.sh $(PYTHON) benchmarks/results h200
 	@$(MAKE) --no-print-directory tables
 
 tables: install

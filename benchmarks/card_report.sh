@@ -15,24 +15,11 @@ step() { # NAME, then a command: its output, and in the summary how it ended
   echo "$name: $([ $status -eq 0 ] && echo passed || echo "exit status $status")" >>"$folder/summary.txt"
 }
 
-configurations() {
-  local dtype shapes
-  mapfile -t shapes <"$here/table_shapes.txt"
-  for dtype in float16 bfloat16 float32; do
-    # shellcheck disable=SC2086
-    "$python" -m fusedops bench --configs --dtype $dtype --rounds 9 --peers mm \
-      --shapes "${shapes[@]}" --table "$folder/table.json" --json "$folder/configs_$dtype.json" \
-      ${OPTIONS:-} || return
-  done
-}
-
 step doctor "$python" -m fusedops doctor --json
 if command -v nvidia-smi >/dev/null; then step nvidia-smi nvidia-smi -q; fi
 step verify "$python" -m fusedops verify --json --examples "${EXAMPLES:-200}"
 step bench bash "$here/measure.sh" "$python" "$folder" card
-if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-  step table configurations
-else
+if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
   echo "table, graphs: left out, PyTorch finds no CUDA card" >>"$folder/summary.txt"
 fi
 tar -czf "$folder.tar.gz" -C "$(dirname "$folder")" "$(basename "$folder")"

@@ -195,6 +195,7 @@ PYBIND11_MODULE(_catalogue, module) {
       .def_readonly("chain", &InstanceDescription::chain)
       .def_readonly("spacing", &InstanceDescription::spacing)
       .def_readonly("summation", &InstanceDescription::summation)
+      .def_readonly("for_gradients", &InstanceDescription::for_gradients)
       .def_property_readonly("resources", &fusedops::resources<InstanceDescription>)
       .def("why_not", &fusedops::why_not, py::kw_only(), py::arg("m"), py::arg("n"), py::arg("k"),
            py::arg("dtype"), py::arg("bias_dtype"), py::arg("x_strides"), py::arg("weight_strides"),
@@ -206,7 +207,8 @@ PYBIND11_MODULE(_catalogue, module) {
            py::arg("bias_dtype"), py::arg("x_strides"), py::arg("weight_strides"),
            py::arg("multiprocessors"),
            "The launch of a problem that why_not has no reason against: a function of x, weight, "
-           "bias, scale, out and stream, on the current device. Addresses; a bias of 0 is none.")
+           "bias, scale, out and stream and, where the instance is for_gradients, scale_in_memory "
+           "(a float) and z, on the current device. Addresses; 0 is none.")
 #endif
       .def("__repr__", &fusedops::repr);
 

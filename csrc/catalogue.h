@@ -27,6 +27,7 @@ struct InstanceDescription {
   double unit_roundoff, chain, spacing;
   std::string summation;
   int cluster_m, cluster_n;
+  bool for_gradients;
   std::vector<InstanceResources> resources;
   std::function<std::vector<std::string>(const Problem&)> why_not;
 };

@@ -27,9 +27,10 @@ PyObject* outcome(const AnyLauncher& start, cudaError_t error) {
 }
 
 PyObject* launch(PyObject* self, PyObject* const* args, Py_ssize_t count) {
-  if (count != 6) {
+  if (count != 6 && count != 8) {
     return PyErr_Format(PyExc_TypeError,
-                        "launch takes x, weight, bias, scale, out and stream: 6 arguments, not %zd",
+                        "launch takes x, weight, bias, scale, out and stream, and perhaps "
+                        "scale_in_memory and z: 6 or 8 arguments, not %zd",
                         count);
   }
   const auto& start = launcher_of<Launcher>(self);
@@ -39,8 +40,11 @@ PyObject* launch(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   const double scale = PyFloat_AsDouble(args[3]);
   void* const out = PyLong_AsVoidPtr(args[4]);
   void* const stream = PyLong_AsVoidPtr(args[5]);
+  void* const scale_in_memory = count == 6 ? nullptr : PyLong_AsVoidPtr(args[6]);
+  void* const z = count == 6 ? nullptr : PyLong_AsVoidPtr(args[7]);
   if (PyErr_Occurred()) return nullptr;
-  return outcome(start, start(x, weight, bias, scale, out, static_cast<cudaStream_t>(stream)));
+  return outcome(start, start(x, weight, bias, scale, out, static_cast<cudaStream_t>(stream),
+                              static_cast<const float*>(scale_in_memory), z));
 }
 
 PyObject* launch_backward(PyObject* self, PyObject* const* args, Py_ssize_t count) {

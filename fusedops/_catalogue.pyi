@@ -17,7 +17,16 @@ class BuildInfo(TypedDict):
 
 class _Launch(Protocol):
     def __call__(
-        self, x: int, weight: int, bias: int, scale: float, out: int, stream: int, /
+        self,
+        x: int,
+        weight: int,
+        bias: int,
+        scale: float,
+        out: int,
+        stream: int,
+        scale_in_memory: int = 0,
+        z: int = 0,
+        /,
     ) -> None: ...
 
 class Instance:
@@ -35,6 +44,8 @@ class Instance:
     def max_capability(self) -> int: ...
     @property
     def tile(self) -> tuple[int, int, int]: ...
+    @property
+    def for_gradients(self) -> bool: ...
     @property
     def cluster(self) -> tuple[int, int]: ...
     @property

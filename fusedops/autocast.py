@@ -7,6 +7,12 @@ from typing import Any
 
 import torch
 
+from fusedops.checks import check
+
+Operands = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+_transforms = torch._C._are_functorch_transforms_active
+
 DEVICES = {"AutocastCPU": "cpu", "AutocastCUDA": "cuda"}
 
 
@@ -18,18 +24,34 @@ def kernel(key: str, overload: Callable[..., torch.Tensor]) -> Callable[..., tor
     def casting(
         x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *others: Any
     ) -> torch.Tensor:
-        dtype = torch.get_autocast_dtype(device)
         with torch._C._ExcludeDispatchKeyGuard(keys):
-            return overload(_cast(x, dtype), _cast(weight, dtype), _bias(bias, dtype), *others)
+            x, weight, bias = cast(device, x, weight, bias)
+            if _transforms():
+                check(x, weight, bias)
+                return overload(*out_of_reach(x, weight, bias), *others).to(x.dtype)
+            return overload(x, weight, bias, *others)
 
     return casting
+
+
+def cast(device: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Operands:
+    """The operands in autocast's dtype; a float32 bias is added to the float32 sums as it is."""
+    dtype = torch.get_autocast_dtype(device)
+    if bias is not None and bias.dtype != torch.float32:
+        bias = _cast(bias, dtype)
+    return _cast(x, dtype), _cast(weight, dtype), bias
+
+
+def out_of_reach(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Operands:
+    """The operands in float64, which autocast leaves alone.
+
+    It cannot be switched off for plain torch under a transform of torch.func: each of a transform's
+    layers restores the state it began with, and float32 products would be rounded to autocast's
+    dtype.
+    """
+    return x.double(), weight.double(), None if bias is None else bias.double()
 
 
 def _cast(operand: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     eligible = operand.is_floating_point() and operand.dtype != torch.float64
     return operand.to(dtype) if eligible else operand
-
-
-def _bias(bias: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """A float32 bias is taken as it is, and added to the float32 sums."""
-    return bias if bias is None or bias.dtype == torch.float32 else _cast(bias, dtype)

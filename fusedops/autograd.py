@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from torch.autograd.function import FunctionCtx
 
 from fusedops import reference
+from fusedops.override import context_name
 from fusedops.recovery import recovery_steps
 
 Gradients = tuple[torch.Tensor | None, ...]
+
+_compiling = torch.compiler.is_compiling
+_transforms = torch._C._are_functorch_transforms_active
 
 
 class _GemmSigRes(torch.autograd.Function):
@@ -42,7 +46,7 @@ class _GemmSigRes(torch.autograd.Function):
         wants_x, wants_weight = ctx.needs_input_grad[:2]
         ctx.scale = None if device_scale is not None else scale
         ctx.steps = steps or 0
-        ctx.backend = backend
+        ctx.backend = backend if backend is not None or _compiling() else context_name()
         ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(
@@ -60,10 +64,10 @@ class _GemmSigRes(torch.autograd.Function):
         x, weight, saved, device_scale = ctx.saved_tensors
         if grad is None and grad_z is None:
             return None, None, None, None, None
-        wants_x, wants_weight, wants_bias, wants_scale = ctx.needs_input_grad[:4]
-        if torch.is_grad_enabled() or grad_z is not None:
+        wants_x, wants_weight, wants_bias, wants_scale = wanted = _wanted(ctx)
+        if torch.is_grad_enabled() or grad_z is not None or _transforms():
             scale = ctx.scale if device_scale is None else device_scale
-            dz, dbias, dscale = _twice_differentiable(ctx, grad, grad_z, saved, scale)
+            dz, dbias, dscale = _in_plain_torch(ctx, grad, grad_z, saved, scale, wanted)
         else:
             dz, dbias, dscale = torch.ops.fusedops.gemm_sig_res_backward.default(
                 grad,
@@ -81,18 +85,44 @@ class _GemmSigRes(torch.autograd.Function):
         return dx, dweight, dbias if wants_bias else None, dscale if wants_scale else None, None
 
 
+def _wanted(ctx: Any) -> tuple[bool, ...]:
+    """Which of the gradients of x, weight, bias and scale to compute.
+
+    Of x and weight, which cost a product each, those that this backward pass will use. To ask
+    for more would cost the host more than the other sums, which share dz's launch, cost the device.
+    """
+    wants_x, wants_weight, *sums = ctx.needs_input_grad[:4]
+    nodes = iter([node for node, _ in ctx.next_functions if node is not None])
+    wants_x = wants_x and _will_run(next(nodes))
+    wants_weight = wants_weight and _will_run(next(nodes))
+    return wants_x, wants_weight, *sums
+
+
+def _will_run(node: torch.autograd.graph.Node) -> bool:
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # what it says of a leaf whose gradient torch.autograd.grad() returns
+        return True
+
+
 class _Recovered(torch.autograd.Function):
     """z from y, differentiable as often as wanted: dz/dy = 1 / (dy/dz)."""
 
-    @staticmethod
-    def forward(ctx: Any, y: torch.Tensor, scale: float, steps: int) -> torch.Tensor:
-        z = reference.z_from_y(y, scale, steps)
-        ctx.scale = scale
-        ctx.save_for_backward(z)
-        return z
+    generate_vmap_rule = True
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Gradients:  # type: ignore[override]
+    def forward(y: torch.Tensor, scale: float, steps: int) -> torch.Tensor:
+        return reference.z_from_y(y, scale, steps)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[torch.Tensor, float, int], output: torch.Tensor
+    ) -> None:
+        ctx.scale = inputs[1]
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Gradients:
         (z,) = ctx.saved_tensors
         return grad / reference.sigmoid_and_slope(z, ctx.scale)[1], None, None
 
@@ -110,14 +140,15 @@ def differentiable(
     return y
 
 
-def _twice_differentiable(
-    ctx: FunctionCtx | Any,
+def _in_plain_torch(
+    ctx: Any,
     grad: torch.Tensor | None,
     grad_z: torch.Tensor | None,
     saved: torch.Tensor,
     scale: float | torch.Tensor,
+    wanted: tuple[bool, ...],
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """What the backward operator computes, in plain torch, which can be differentiated again."""
+    """What the backward operator computes, which can be differentiated again and transformed."""
     wide = torch.promote_types(saved.dtype, torch.float32)
     z = saved.to(wide)
     if ctx.steps:
@@ -128,12 +159,12 @@ def _twice_differentiable(
     if grad_z is not None:
         dz = dz + grad_z
     dbias = dscale = None
-    if ctx.bias_dtype is not None:
+    if wanted[2]:
         dbias = _rows(dz).sum(0).to(ctx.bias_dtype)
-    if isinstance(scale, torch.Tensor) and grad is not None:
-        dscale = (grad.to(wide) * sigmoid).sum().to(scale.dtype).reshape(scale.shape)
+    if wanted[3] and isinstance(scale, torch.Tensor) and grad is not None:
+        dscale = (grad.to(wide) * sigmoid).sum().to(scale.dtype)
     return dz.to(saved.dtype), dbias, dscale
 
 
-def _rows(matrix: torch.Tensor) -> torch.Tensor:
-    return matrix.reshape(-1, matrix.shape[-1])
+def _rows(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])

@@ -9,7 +9,7 @@ import torch
 
 from fusedops import backends, settings
 from fusedops.override import asked, request
-from fusedops.plans import alignment, device_facts, keep, kept
+from fusedops.plans import alignment, device_facts, keep, kept, named, profiling
 from fusedops.registry import BackwardProblem, Launch, Request, backward_problem, select
 
 _log = logging.getLogger("fusedops")
@@ -36,17 +36,15 @@ def compute(
     n = grad.shape[-1]
     m = math.prod(grad.shape[:-1])
     wanted = request(*for_backward(asked(backend)))
-    nothing = grad.new_empty(0)
-    dz = torch.empty_like(grad) if wants_dz else nothing
-    dbias = nothing if bias_dtype is None else grad.new_empty(n, dtype=bias_dtype)
-    dscale = nothing
-    if wants_dscale:
-        dscale = grad.new_empty((), dtype=scale_dtype or grad.dtype)
+    # Each its own, wanted or not: an operator's results must not share memory.
+    dz = grad.new_empty(grad.shape if wants_dz else 0)
+    dbias = grad.new_empty(0 if bias_dtype is None else n, dtype=bias_dtype)
+    dscale = grad.new_empty(() if wants_dscale else 0, dtype=scale_dtype)
     if m == 0 or n == 0:
         return dz, dbias.zero_(), dscale.zero_()
     key = (
         "backward", m, n, grad.dtype, grad.device, alignment(grad, saved), steps, wants_dz,
-        bias_dtype, wants_dscale, scale_dtype, wanted, settings.triton_interpreter(),
+        bias_dtype, wants_dscale, scale_dtype, wanted, settings.triton_interpreter(), profiling(),
     )  # fmt: skip
     launch = kept(key)
     if launch is None:
@@ -84,7 +82,7 @@ def prepare(problem: BackwardProblem, wanted: Request, *, may_compile: bool) -> 
     choice = select(problem, wanted, kernels, missing, may_compile=may_compile)
     if settings.LOG.read() == "dispatch":
         _log.warning("%s: %s", problem, choice)
-    return choice.kernel.prepare(problem, choice.config)
+    return named(choice.kernel, choice.kernel.prepare(problem, choice.config))
 
 
 def for_backward(wanted: tuple[str, str, str]) -> tuple[str, str, str]:

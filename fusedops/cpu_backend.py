@@ -30,10 +30,11 @@ def _prepare(problem: Problem, config: None) -> Launch:
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        scale: float,
+        scale: float | torch.Tensor,
         out: torch.Tensor,
+        z: torch.Tensor | None = None,
     ) -> None:
-        run(x, weight, bias, scale, out, *sizes)
+        run(x, weight, bias, float(scale), out, z, *sizes)
 
     return launch
 
@@ -47,6 +48,8 @@ KERNELS = (
         configs=lambda problem: (None,),
         prepare=_prepare,
         summation=lambda problem, config: "packed" if problem.batch_invariant else None,
+        writes_z=True,
+        reads_scale=True,
     ),
 )
 

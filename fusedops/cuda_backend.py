@@ -20,6 +20,7 @@ from fusedops.registry import (
     clustered_time,
     dtype_name,
     streamed_time,
+    strips_time,
     tiled_time,
 )
 from fusedops.workspace import workspace
@@ -57,6 +58,8 @@ def _kernel(name: str, instances: Sequence[Any]) -> Kernel:
         prepare=_prepare,
         summation=lambda problem, config: _compiled(config).summation,
         estimate=lambda problem, config: estimated_time(problem, _compiled(config)),
+        writes_z=all(instance.for_gradients for instance in instances),
+        reads_scale=all(instance.for_gradients for instance in instances),
     )
 
 
@@ -114,7 +117,7 @@ def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]
 
 
 SPLIT = re.compile(r"_split(\d+)")
-STREAMING = ("cuda.skinny", "cuda.sm90_skinny")
+STREAMED, STRIPS = "cuda.skinny", "cuda.sm90_skinny"
 CLUSTERED = (
     "cuda.sm90_cooperative",
     "cuda.sm90_pingpong",
@@ -125,16 +128,14 @@ CLUSTERED = (
 
 def estimated_time(problem: Problem, instance: Any) -> float:
     """That of a compiled instance, by the model for its kind of kernel."""
-    tile_m, tile_n, _ = instance.tile
+    tile_m, tile_n, tile_k = instance.tile
     split = SPLIT.search(instance.summation)
     split_k = int(split[1]) if split else 1
-    if instance.kernel in STREAMING:
-        return streamed_time(
-            problem,
-            tile_m,
-            tile_n,
-            blocks_per_strip=split_k,
-            even=instance.kernel == "cuda.sm90_skinny",
+    if instance.kernel == STREAMED:
+        return streamed_time(problem, tile_m, tile_n)
+    if instance.kernel == STRIPS:
+        return strips_time(
+            problem, tile_m, tile_n, split_k=split_k, tile_k=tile_k, stages=instance.stages
         )
     if instance.kernel in CLUSTERED:
         return clustered_time(
@@ -192,7 +193,28 @@ def _prepare(problem: Problem, config: Instance) -> Launch:
             current_stream(x.get_device()),
         )
 
-    return launch
+    def launch_for_gradient(
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float | torch.Tensor,
+        out: torch.Tensor,
+        z: torch.Tensor | None = None,
+    ) -> None:
+        in_memory = scale.to(torch.float32) if isinstance(scale, torch.Tensor) else None
+        start(
+            x.data_ptr(),
+            weight.data_ptr(),
+            0 if bias is None else bias.data_ptr(),
+            0.0 if in_memory is not None else scale,
+            out.data_ptr(),
+            current_stream(x.get_device()),
+            0 if in_memory is None else in_memory.data_ptr(),
+            0 if z is None else z.data_ptr(),
+        )
+
+    plain = not problem.writes_z and problem.scale_dtype is None
+    return launch if plain else launch_for_gradient
 
 
 def cuda_backward_kernels() -> tuple[Kernel, ...]:

@@ -38,25 +38,30 @@ class _Finder(MetaPathFinder):
 
     def __init__(self, packets: Sequence[Any]) -> None:
         self.packets = packets
+        self.searching = False
 
     def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
-        if name != COUNTER:
+        if name != COUNTER or self.searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self.searching = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.searching = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Telling(spec.loader, self.packets)
+            spec.loader = _Telling(spec.loader, self)
         return spec
 
 
 class _Telling(Loader):
-    def __init__(self, loader: Loader, packets: Sequence[Any]) -> None:
+    def __init__(self, loader: Loader, finder: _Finder) -> None:
         self.loader = loader
-        self.packets = packets
+        self.finder = finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
-        _tell(module, self.packets)
+        sys.meta_path.remove(self.finder)
+        _tell(module, self.finder.packets)

@@ -52,13 +52,17 @@ def gemm_sig_res(
     check_types(x, weight, bias, scale)
     if compiling:  # else the error would come wrapped in the compiler's own
         check(x, weight, bias)
+    overload = "default"
     if isinstance(scale, torch.Tensor):
         check_scale_tensor(scale, x)
+        overload = "tensor"
     if backend is None:
-        y: torch.Tensor = torch.ops.fusedops.gemm_sig_res(x, weight, bias, scale)
+        y: torch.Tensor = getattr(library.gemm_sig_res, overload)(x, weight, bias, scale)
         return y
     parse(backend)
-    forced: torch.Tensor = library.gemm_sig_res_on(x, weight, bias, scale, backend)
+    forced: torch.Tensor = getattr(library.gemm_sig_res_on, overload)(
+        x, weight, bias, scale, backend
+    )
     return forced
 
 
@@ -74,8 +78,8 @@ def _into(
     if isinstance(scale, torch.Tensor) or backend is not None:
         raise TypeError("out takes a number as scale and no backend: use use_backend() for one")
     check_out(out, check(x, weight, bias), x)
-    y: torch.Tensor = torch.ops.fusedops.gemm_sig_res(x, weight, bias, scale, out=out)
-    return y
+    library.gemm_sig_res.out(x, weight, bias, scale, out=out)
+    return out
 
 
 def explain(

@@ -21,6 +21,7 @@ NAMESPACE = "fusedops"
 OPERANDS = "Tensor x, Tensor weight, Tensor? bias"
 
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
+_grad_enabled = torch.is_grad_enabled
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_modes = torch._C._len_torch_function_stack
 _transforms = torch._C._are_functorch_transforms_active
@@ -47,10 +48,17 @@ def is_plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
     dispatcher, which costs the host a quarter of a small call, would change nothing."""
     return (
         only_computes(x, weight, bias)
-        and not (_wants_grad(x, weight, bias) and torch.is_grad_enabled())
+        and not (
+            (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
+            and _grad_enabled()
+        )
         and not (_function_modes() or _tracing() or _autocasting())
         and forward_ad._current_level < 0
     )
+
+
+def _is_plain(scale: float | torch.Tensor) -> bool:
+    return isinstance(scale, torch.Tensor) and type(scale) in _PLAIN_TYPES and not scale.is_neg()
 
 
 def _wants_grad(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
@@ -93,11 +101,12 @@ def _fake_backward(
     wants_dscale: bool,
     backend: str | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    nothing = grad.new_empty(0)
-    dz = grad.new_empty(grad.shape) if wants_dz else nothing
-    dbias = nothing if bias_dtype is None else grad.new_empty(grad.shape[-1], dtype=bias_dtype)
     dtype = grad.dtype if device_scale is None else device_scale.dtype
-    return dz, dbias, grad.new_empty((), dtype=dtype) if wants_dscale else nothing
+    return (
+        grad.new_empty(grad.shape if wants_dz else 0),
+        grad.new_empty(0 if bias_dtype is None else grad.shape[-1], dtype=bias_dtype),
+        grad.new_empty(() if wants_dscale else 0, dtype=dtype),
+    )
 
 
 def _fake_out(
@@ -107,9 +116,8 @@ def _fake_out(
     scale: float = 1.0,
     *,
     out: torch.Tensor,
-) -> torch.Tensor:
+) -> None:
     check_out(out, check(x, weight, bias), x)
-    return out
 
 
 def _compute_with_tensor(
@@ -145,15 +153,15 @@ def _compute_out(
     scale: float = 1.0,
     *,
     out: torch.Tensor,
-) -> torch.Tensor:
-    if (_wants_grad(x, weight, bias) or out.requires_grad) and torch.is_grad_enabled():
-        raise RuntimeError("gemm_sig_res(): functions with out=... cannot be differentiated")
+) -> None:
     check_out(out, check(x, weight, bias), x)
-    if out.is_contiguous() and not any(_overlap(out, each) for each in (x, weight, bias)):
+    if not out.is_inference():
+        torch.autograd.graph.increment_version(out)
+    in_place = out.is_contiguous() and out.data_ptr() % plans.ALIGNMENT == 0
+    if in_place and not any(_overlap(out, each) for each in (x, weight, bias)):
         plans.compute_into(x, weight, bias, scale, out)
     else:
         out.copy_(compute(x, weight, bias, scale))
-    return out
 
 
 def _overlap(out: torch.Tensor, operand: torch.Tensor | None) -> bool:
@@ -177,19 +185,38 @@ def _above_autograd(
     ) -> torch.Tensor:
         if _transforms() or forward_ad._current_level >= 0:
             return decomposed(x, weight, bias, scale, backend)
-        if torch.is_grad_enabled() and (
+        if _grad_enabled() and (
             _wants_grad(x, weight, bias)
             or (isinstance(scale, torch.Tensor) and scale.requires_grad)
         ):
             return differentiable(x, weight, bias, scale, backend)
         # The device's kernel is next: calling it saves a second trip through the dispatcher.
-        if only_computes(x, weight, bias) and type(scale) in (float, *_PLAIN_TYPES):
+        if (type(scale) is float or _is_plain(scale)) and only_computes(x, weight, bias):
             return below(x, weight, bias, scale, backend)
         forced = () if backend is None else (backend,)
         with torch._C._AutoDispatchBelowAutograd():
             return overload(x, weight, bias, scale, *forced)
 
     return kernel
+
+
+def _out_above_autograd(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    scale: float = 1.0,
+    *,
+    out: torch.Tensor,
+) -> None:
+    """The kernel of the Autograd key for a result given by the caller, as torch's own are."""
+    wants_grad = _wants_grad(x, weight, bias) or out.requires_grad
+    if (wants_grad and torch.is_grad_enabled()) or any(
+        each is not None and forward_ad.unpack_dual(each).tangent is not None
+        for each in (x, weight, bias, out)
+    ):
+        raise RuntimeError("gemm_sig_res(): functions with out=... cannot be differentiated")
+    with torch._C._AutoDispatchBelowAutograd():
+        torch.ops.fusedops.gemm_sig_res.out(x, weight, bias, scale, out=out)
 
 
 def _untraced(kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -205,11 +232,9 @@ def _untraced(kernel: Callable[..., Any]) -> Callable[..., Any]:
     return kernel
 
 
-def _define(
-    name: str, schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], *tags: torch.Tag
-) -> Any:
+def _define(name: str, schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> Any:
     """An operator with the kernel of every device and of fake tensors."""
-    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag, *tags))
+    _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, _untraced(kernel), "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
     packet, _, overload = name.partition(".")
@@ -226,26 +251,51 @@ def _define_public(name: str, schema: str, kernel: Callable[..., torch.Tensor]) 
     return overload
 
 
+def _without_trials(packet: Any) -> Any:
+    """Go to the overload that fits the scale at once.
+
+    PyTorch tries one after another: it pays as much as a small call for one that does not fit, and
+    makes a number of a tensor, without its gradient, where the bias is left out.
+    """
+    name = packet._qualified_op_name
+    tried, number, tensor = packet._op, packet.default._op, packet.tensor._op
+
+    def call(*operands: Any, **named: Any) -> torch.Tensor:
+        scale = operands[3] if len(operands) > 3 else named.get("scale")
+        overload = number
+        if "out" in named:
+            overload = tried
+        elif isinstance(scale, torch.Tensor):
+            overload = tensor
+            if len(operands) < 3:
+                named.setdefault("bias", None)
+        y: torch.Tensor = overload(*operands, **named)
+        return y
+
+    call.__name__, call.__module__ = name.partition("::")[2], tried.__module__
+    torch.jit._builtins._register_builtin(call, name)
+    packet._op = call
+    return packet
+
+
 # PyTorch takes the first overload that fits, and a tensor of one element fits a float, too.
-_define_public(
-    "gemm_sig_res.tensor", f"({OPERANDS}, Tensor scale) -> Tensor", _compute_with_tensor
-)
+_define_public("gemm_sig_res.tensor", f"({OPERANDS}, Tensor scale) -> Tensor", _compute_with_tensor)
 _define_public("gemm_sig_res", f"({OPERANDS}=None, float scale=1.0) -> Tensor", compute)
 _define_public(
     "gemm_sig_res_on.tensor",
     f"({OPERANDS}, Tensor scale, str backend) -> Tensor",
     _compute_with_tensor,
 )
-_define_public(
-    "gemm_sig_res_on", f"({OPERANDS}, float scale, str backend) -> Tensor", compute
-)
+_define_public("gemm_sig_res_on", f"({OPERANDS}, float scale, str backend) -> Tensor", compute)
+# With Tag.out and a result, Inductor would use it for every compiled call, and in PyTorch 2.13 fail
+# where sizes are symbolic; with a result but no tag, no PyTorch could compile it.
 _define(
     "gemm_sig_res.out",
-    f"({OPERANDS}=None, float scale=1.0, *, Tensor(a!) out) -> Tensor(a!)",
+    f"({OPERANDS}=None, float scale=1.0, *, Tensor(a!) out) -> ()",
     _compute_out,
     _fake_out,
-    torch.Tag.out,
 )
+_library.impl("gemm_sig_res.out", _untraced(_out_above_autograd), "Autograd")
 _define(
     "gemm_sig_res_forward",
     f"({OPERANDS}, float scale, Tensor? device_scale, bool writes_z, str? backend)"
@@ -262,6 +312,6 @@ _define(
     _fake_backward,
 )
 
-gemm_sig_res = torch.ops.fusedops.gemm_sig_res
-gemm_sig_res_on = torch.ops.fusedops.gemm_sig_res_on
+gemm_sig_res = _without_trials(torch.ops.fusedops.gemm_sig_res)
+gemm_sig_res_on = _without_trials(torch.ops.fusedops.gemm_sig_res_on)
 flops.count([gemm_sig_res, gemm_sig_res_on, torch.ops.fusedops.gemm_sig_res_forward])

@@ -13,14 +13,21 @@ class GemmSigRes(nn.Linear):
     """A linear layer followed by z + scale * sigmoid(z), in one kernel.
 
     x (..., in_features) -> (..., out_features). Parameters, names and initialisation are those of
-    nn.Linear, so state dicts move between the two; ``scale`` is a plain number.
+    nn.Linear, so state dicts move between the two where ``scale`` is a number.
+
+    ``scale`` may also be a tensor of one element, which moves with the layer and is in its state
+    dict: an nn.Parameter is learned, any other is a buffer, to be filled with each value of a
+    schedule, which recompiles nothing. It is 0-d, or of shape (1,) for those who take no 0-d
+    parameter, as FSDP2.
     """
+
+    scale: float | torch.Tensor
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
-        scale: float = 1.0,
+        scale: float | torch.Tensor = 1.0,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -30,12 +37,12 @@ class GemmSigRes(nn.Linear):
         super().__init__(in_features, out_features, bias=bias, device=device, dtype=dtype)
         if backend is not None:
             parse(backend)
-        self.scale = float(scale)
+        self._set_scale(scale)
         self.backend = backend
 
     @classmethod
     def from_linear(
-        cls, linear: nn.Linear, scale: float, *, backend: str | None = None
+        cls, linear: nn.Linear, scale: float | torch.Tensor, *, backend: str | None = None
     ) -> GemmSigRes:
         """A layer that shares ``linear``'s parameters (the same tensors, not copies)."""
         layer = cls(
@@ -51,8 +58,26 @@ class GemmSigRes(nn.Linear):
         return layer.train(linear.training)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return gemm_sig_res(input, self.weight, self.bias, self.scale, backend=self.backend)
+        scale = self.scale
+        if isinstance(scale, torch.Tensor):
+            scale = scale.reshape(())
+        return gemm_sig_res(input, self.weight, self.bias, scale, backend=self.backend)
 
     def extra_repr(self) -> str:
+        scale = "a buffer"
+        if isinstance(self.scale, nn.Parameter):
+            scale = "learned"
+        elif not isinstance(self.scale, torch.Tensor):
+            scale = f"{self.scale:g}"
         chosen = "" if self.backend is None else f", backend={self.backend!r}"
-        return f"{super().extra_repr()}, scale={self.scale:g}{chosen}"
+        return f"{super().extra_repr()}, scale={scale}{chosen}"
+
+    def _set_scale(self, scale: float | torch.Tensor) -> None:
+        if not isinstance(scale, torch.Tensor):
+            self.scale = float(scale)
+        elif scale.numel() != 1 or scale.dim() > 1:
+            raise ValueError(f"scale must have one element: its shape is {tuple(scale.shape)}")
+        elif isinstance(scale, nn.Parameter):
+            self.scale = scale
+        else:
+            self.register_buffer("scale", scale)

@@ -69,10 +69,10 @@ class use_backend(_Scope["tuple[str, str] | None"]):
 class batch_invariant(_Scope["bool | None"]):
     """Inside the ``with`` block, the bits of a row depend neither on the other rows nor on M.
 
-    They still depend on the kernel, so on the card, the dtype, the layout and the backend asked
-    for. Comes before FUSEDOPS_BATCH_INVARIANT, which ``batch_invariant(False)`` switches off. Nests
-    and is scoped as ``use_backend`` is. A call that no kernel can serve so raises
-    ``fusedops.NoKernelError``.
+    They still depend on the kernel, so on the card, the dtype, the weight's layout and the backend
+    asked for. An x whose rows are not dense and aligned to 16 bytes is copied. Comes before
+    FUSEDOPS_BATCH_INVARIANT, which ``batch_invariant(False)`` switches off. Nests and is scoped as
+    ``use_backend`` is. A call that no kernel can serve so raises ``fusedops.NoKernelError``.
     """
 
     def __init__(self, enabled: bool = True) -> None:
@@ -83,6 +83,13 @@ def wants_invariance() -> bool:
     """Whether the context, or else the environment, asks for batch invariance."""
     inside = _invariant.get()
     return settings.BATCH_INVARIANT.flag() if inside is None else inside
+
+
+def context_name() -> str | None:
+    """What ``use_backend`` was given, or None: a gradient computed in another thread, or after the
+    ``with`` block, runs on what its call ran on."""
+    inside = _in_context.get()
+    return None if inside is None else "".join(inside)
 
 
 def parse(name: str) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from fusedops.override import (
 from fusedops.registry import (
     Choice,
     Explanation,
+    Kernel,
     Launch,
     Problem,
     Request,
@@ -41,6 +42,8 @@ Plan = tuple[Callable[[], torch.Tensor], Launch]
 
 MOST_PLANS = 4096
 ALIGNMENT = 16
+
+profiling: Callable[[], bool] = torch._C._autograd._profiler_enabled
 
 _log = logging.getLogger("fusedops")
 _plans: dict[Any, Any] = {}
@@ -109,7 +112,8 @@ def plan_key(
 ) -> tuple[Any, ...]:
     """Everything a plan depends on."""
     try:
-        address = x.data_ptr() | weight.data_ptr()
+        x_address = x.data_ptr()
+        address = x_address | weight.data_ptr()
         bias_key = None
         if bias is not None:
             address |= bias.data_ptr()
@@ -124,6 +128,7 @@ def plan_key(
             weight.dtype,
             weight.device,
             bias_key,
+            x_address & (ALIGNMENT - 1),
             address & (ALIGNMENT - 1),
             freedom(x.dtype),
             peek_context() if backend is None else backend,
@@ -131,6 +136,7 @@ def plan_key(
             peek(KERNEL_KEY),
             peek_invariant(),
             peek(BATCH_INVARIANT_KEY),
+            profiling(),
         )
     except RuntimeError:
         check(x, weight, bias)  # says in words what has no address
@@ -218,9 +224,9 @@ def make_plan(
     choice = choose(problem, wanted, may_compile=may_compile)
     if settings.LOG.read() == "dispatch":
         _log.warning("%s: %s", problem, choice)
-    launch = choice.kernel.prepare(problem, choice.config)
-    if row_stride(x) is None or not (bias is None or bias.is_contiguous()):
-        launch = _copying(launch)
+    launch = named(choice.kernel, choice.kernel.prepare(problem, choice.config))
+    if is_copied(x) or not (bias is None or bias.is_contiguous()):
+        launch = _copying(launch, x_too=is_copied(x))
     if not x.is_cuda:
         return allocate, launch
     if torch.cuda.device_count() > 1:
@@ -234,8 +240,20 @@ def _nothing(*operands: object) -> None:
     """The launch of a result that has no elements, or no storage."""
 
 
-def _copying(launch: Launch) -> Launch:
-    """Give the kernel a contiguous x and bias."""
+def named(kernel: Kernel, launch: Launch) -> Launch:
+    """While a profiler runs, a launch in a range that names the kernel."""
+    if not profiling():
+        return launch
+
+    def ranged(*operands: Any) -> None:
+        with torch.profiler.record_function(f"fusedops.{kernel.name}"):
+            launch(*operands)
+
+    return ranged
+
+
+def _copying(launch: Launch, *, x_too: bool) -> Launch:
+    """Give the kernel a contiguous bias, and a dense and aligned x."""
 
     def copied(
         x: torch.Tensor,
@@ -243,7 +261,7 @@ def _copying(launch: Launch) -> Launch:
         bias: torch.Tensor | None,
         *others: Any,
     ) -> None:
-        dense = x if row_stride(x) is not None else x.contiguous()
+        dense = x.clone(memory_format=torch.contiguous_format) if x_too else x
         launch(dense, weight, None if bias is None else bias.contiguous(), *others)
 
     return copied
@@ -279,14 +297,14 @@ def choose(problem: Problem, wanted: Request, *, may_compile: bool = True) -> Ch
 def describe(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Problem:
     """The problem of these operands, as a kernel meets it.
 
-    An x whose leading dimensions do not collapse to rows at one stride is copied, and so is a
-    strided bias; the problem is that of the copy.
+    An x that ``is_copied`` and a strided bias are described as their copies.
     """
     k = x.shape[-1]
     m = math.prod(x.shape[:-1])
     n = weight.shape[0]
+    copied = is_copied(x)
     rows = row_stride(x)
-    x_strides = (k, 1) if rows is None else (rows, x.stride(-1))
+    x_strides = (k, 1) if copied or rows is None else (rows, x.stride(-1))
     return Problem(
         m=m,
         n=n,
@@ -295,13 +313,25 @@ def describe(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = 
         bias_dtype=None if bias is None else bias.dtype,
         x_strides=canonical(x_strides, m, k),
         weight_strides=canonical((weight.stride(0), weight.stride(1)), n, k),
-        alignment=alignment(x, weight, bias),
+        alignment=alignment(None if copied else x, weight, bias),
         fp32_precision=fp32_precision(),
         allow_fp16_accumulation=x.dtype is torch.float16 and _fp16_accumulation(),
         batch_invariant=wants_invariance(),
         interpreted=settings.triton_interpreter(),
         **device_facts(x.device),
     )
+
+
+def is_copied(x: torch.Tensor) -> bool:
+    """Whether a kernel gets a dense and aligned copy of x.
+
+    It does where the leading dimensions do not collapse to rows at one stride. A batch-invariant
+    call passes on no other x than a dense and aligned one: else the rows' stride, which one row
+    does not have, or their alignment, which differs from row to row, would choose the summation.
+    """
+    if wants_invariance():
+        return not x.is_contiguous() or x.data_ptr() % ALIGNMENT != 0
+    return row_stride(x) is None
 
 
 def row_stride(x: torch.Tensor) -> int | None:

@@ -80,7 +80,7 @@ def _first_guess(y: torch.Tensor, scale: float) -> torch.Tensor:
 def _step(
     z: torch.Tensor, y: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Householder's step of third order on z + scale * sigmoid(z) - y, and sigmoid's derivatives."""
+    """Householder's third-order step on z + scale * sigmoid(z) - y, and sigmoid's derivatives."""
     sigmoid = torch.sigmoid(z)
     first = sigmoid - sigmoid * sigmoid
     second = first * (1 - 2 * sigmoid)
@@ -92,7 +92,7 @@ def _step(
 def backward(
     grad: torch.Tensor, saved: torch.Tensor, scale: float | torch.Tensor, steps: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """dz = grad * dy/dz, from y in so many steps or, for 0, from z; and sigmoid(z) where z is known.
+    """dz = grad * dy/dz, from y in so many steps or, for 0, from z; and sigmoid(z), from z alone.
 
     Both in at least fp32, unrounded.
     """

@@ -1,6 +1,7 @@
-"""Every environment variable: the only reader of the environment, and the source of its docs.
+"""Every environment variable of the library: its only reader of them, its documentation's source.
 
-Stands alone (standard library only), so that setup.py can load it by path.
+Stands alone (standard library only), so that setup.py can load it by path. Build tools keep to
+their own variables: setup.py to CXX, the program of benchmarks/sm80 to CUBLAS_LIBRARY.
 """
 
 from __future__ import annotations
@@ -14,27 +15,31 @@ PREFIX = "FUSEDOPS_"
 
 @dataclass(frozen=True)
 class Variable:
-    """One environment variable: its name, what it may hold, its default and its meaning."""
+    """One environment variable: its name, what it may hold, its default and its meaning.
+
+    ``values`` is a tuple of the words it may hold, or a text that says what it holds.
+    """
 
     name: str
-    values: str
+    values: tuple[str, ...] | str
     default: str
     meaning: str
 
     def read(self) -> str:
-        return os.environ.get(self.name, self.default)
+        """Its value, or the default where unset or empty. Raises ValueError for a wrong one."""
+        value = os.environ.get(self.name) or self.default
+        if isinstance(self.values, tuple) and value not in (*self.values, self.default):
+            raise ValueError(f"{self.name} is {value!r}; it must be {' or '.join(self.values)}")
+        return value
 
     def flag(self) -> bool:
         """Whether a variable of values 0 | 1 is 1. Raises ValueError for anything else."""
-        value = self.read()
-        if value not in ("0", "1"):
-            raise ValueError(f"{self.name} is {value!r}; it must be 0 or 1")
-        return value == "1"
+        return self.read() == "1"
 
 
 BACKEND = Variable(
     "FUSEDOPS_BACKEND",
-    "auto | cuda | triton | cpu | reference",
+    ("auto", "cuda", "triton", "cpu", "reference"),
     "auto",
     "The backend of every call that names none. Read at each call; use_backend() and the "
     "backend argument come before it.",
@@ -47,20 +52,20 @@ KERNEL = Variable(
 )
 BATCH_INVARIANT = Variable(
     "FUSEDOPS_BATCH_INVARIANT",
-    "0 | 1",
+    ("0", "1"),
     "0",
     "1 makes the bits of a row independent of the other rows and of M. Read at each call; "
     "batch_invariant() comes before it.",
 )
 LOG = Variable(
     "FUSEDOPS_LOG",
-    "dispatch",
+    ("dispatch",),
     "",
     "dispatch logs each first decision, and why, to the logger `fusedops`.",
 )
 BUILD_CUDA = Variable(
     "FUSEDOPS_CUDA",
-    "AUTO | ON | OFF",
+    ("AUTO", "ON", "OFF"),
     "AUTO",
     "At build time: whether the CUDA C++ backend is built. AUTO builds it where nvcc is found.",
 )
@@ -73,7 +78,7 @@ BUILD_ARCHITECTURES = Variable(
 )
 BUILD_EXTENSIONS = Variable(
     "FUSEDOPS_EXTENSIONS",
-    "0 | 1",
+    ("0", "1"),
     "1",
     "At build time: 0 builds the pure Python package, with the triton and reference backends only.",
 )
@@ -112,7 +117,8 @@ def as_markdown() -> str:
     """The table of docs/settings.md."""
     rows = ["| Variable | Values | Default | Meaning |", "|---|---|---|---|"]
     for variable in VARIABLES:
-        values = variable.values.replace("|", r"\|")
+        held = variable.values
+        values = held if isinstance(held, str) else r" \| ".join(held)
         default = variable.default or "unset"
         rows.append(f"| `{variable.name}` | {values} | {default} | {variable.meaning} |")
     return "\n".join(rows) + "\n"

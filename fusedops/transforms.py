@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
-from fusedops import reference
+from fusedops import autocast, reference
+from fusedops.checks import check, check_scale_tensor
 from fusedops.override import asked, request
 from fusedops.registry import NoKernelError
+
+Dims = tuple[int | None, ...]
 
 
 def decomposed(
@@ -20,6 +23,9 @@ def decomposed(
     backend: str | None,
 ) -> torch.Tensor:
     """The contract in torch's own operators, which every transform knows how to treat."""
+    check(x, weight, bias)
+    if isinstance(scale, torch.Tensor):
+        check_scale_tensor(scale, x)
     _allow_plain_torch(backend)
     return reference.gemm_sig_res(x, weight, bias, scale)
 
@@ -28,28 +34,72 @@ def vmap_rule(overload: Callable[..., torch.Tensor]) -> Callable[..., tuple[torc
     """Rows of a batched x are rows of one larger call; anything else batched is plain torch."""
 
     def rule(
-        info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor, *others: Any
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        scale: float | torch.Tensor = 1.0,
+        backend: str | None = None,
     ) -> tuple[torch.Tensor, int]:
-        if in_dims[0] is not None and not any(dim is not None for dim in in_dims[1:]):
-            return overload(x.movedim(in_dims[0], 0), *others), 0
-        weight, bias, scale, *backend = (*others, *(None, 1.0)[len(others) - 1 :])
-        _allow_plain_torch(*(backend or (None,)))
-        dims = (*in_dims, None, None)
-        matrices = [_batch_first(each, dim) for each, dim in zip((x, weight), dims, strict=False)]
-        leading = matrices[0].shape[1:-1]
-        rows = matrices[0].reshape(matrices[0].shape[0], -1, matrices[0].shape[-1])
-        if bias is not None:
-            bias = _batch_first(bias, dims[2]).unsqueeze(1)
-        if isinstance(scale, torch.Tensor):
-            scale = _batch_first(scale, dims[3]).reshape(-1, 1, 1)
-        y = reference.gemm_sig_res(rows, matrices[1], bias, scale)
-        return y.reshape(-1, *leading, y.shape[-1]), 0
+        dims = (*in_dims, None, None)[:4]
+        x, weight, bias, scale = _each(
+            lambda each, dim: each.movedim(dim, 0), dims, x, weight, bias, scale
+        )
+        _check_each(dims, x, weight, bias, scale)
+        if dims[0] is not None and dims[1:] == (None, None, None):
+            return overload(x, weight, bias, scale, *(() if backend is None else (backend,))), 0
+        _allow_plain_torch(backend)
+        return _batched(dims, info.batch_size, x, weight, bias, scale), 0
 
     return rule
 
 
-def _batch_first(operand: torch.Tensor, dim: int | None) -> torch.Tensor:
-    return operand.unsqueeze(0) if dim is None else operand.movedim(dim, 0)
+def _check_each(dims: Dims, *operands: Any) -> None:
+    """What ``check`` says of a call of the batch, whose operands have the batch's dimension first.
+
+    An empty batch has no call.
+    """
+    if all(dim is None or each.shape[0] for each, dim in zip(operands, dims, strict=True)):
+        x, weight, bias, scale = _each(lambda each, dim: each[0], dims, *operands)
+        check(x, weight, bias)
+        if isinstance(scale, torch.Tensor):
+            check_scale_tensor(scale, x)
+
+
+def _each(change: Callable[[Any, int], Any], dims: Dims, *operands: Any) -> tuple[Any, ...]:
+    """The operands, those of the batch changed."""
+    return tuple(
+        each if dim is None else change(each, dim) for each, dim in zip(operands, dims, strict=True)
+    )
+
+
+def _batched(
+    dims: Dims,
+    batch: int,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float | torch.Tensor,
+) -> torch.Tensor:
+    """All calls of the batch, as matrices with a leading dimension."""
+    device = x.device.type
+    autocasting = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if autocasting:
+        x, weight, bias = autocast.cast(device, x, weight, bias)
+    dtype = x.dtype
+    if autocasting:
+        x, weight, bias = autocast.out_of_reach(x, weight, bias)
+    x = x if dims[0] is not None else x.unsqueeze(0)
+    leading = x.shape[1:-1]
+    x = x.unsqueeze(1) if x.dim() == 2 else x.flatten(1, -2)
+    weight = weight if dims[1] is not None else weight.unsqueeze(0)
+    if bias is not None:
+        bias = bias.unsqueeze(1) if dims[2] is not None else bias
+    if isinstance(scale, torch.Tensor):
+        scale = scale.reshape(-1, 1, 1)
+    y = reference.gemm_sig_res(x, weight, bias, scale).to(dtype)
+    return y.expand(batch, -1, -1).reshape(batch, *leading, y.shape[-1])
 
 
 def _allow_plain_torch(backend: str | None) -> None:

@@ -27,7 +27,8 @@ class Problem:
     two, at most 16, that divides the address of every operand, in bytes. ``fp32_precision`` is
     PyTorch's ``torch.backends.cuda.matmul.fp32_precision`` ("ieee" unless the user allows "tf32"),
     ``allow_fp16_accumulation`` its flag of that name, False unless the operands are float16.
-    ``batch_invariant`` asks that a row's bits depend on neither the other rows nor M.
+    ``batch_invariant`` asks that a row's bits depend on neither the other rows nor M; the rows of x
+    are then dense.
     ``interpreted`` says that Triton's interpreter is on, so that its kernels take CPU tensors.
     ``writes_z`` asks for z as a second result, for a gradient; ``scale_dtype`` is that of a scale
     which is a tensor of one element on the device, None for a number.

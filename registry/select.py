@@ -13,7 +13,8 @@ from .table import Table
 
 AUTO = "auto"
 INVARIANT_M = 4096
-"""Batch-invariant problems sum as the best kernel for so many rows does."""
+"""Batch-invariant problems sum as the best kernel for so many rows does. A judgement: many rows
+have the most to lose, and few pay for it."""
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 
 
@@ -160,11 +161,11 @@ def _ranked(problem: Problem, able: Sequence[Kernel], table: Table | None) -> It
         for each in table.predict(problem, able):
             row = each.source
             if row.shape == (problem.m, problem.n, problem.k):
-                why = f"it was the fastest {table.how}: {row.microseconds:g} us"
+                why = f"it was the fastest {row.how}: {row.microseconds:g} us"
             else:
                 why = (
                     f"it should be the fastest: {each.microseconds:.3g} us, from "
-                    f"{row.microseconds:g} us {table.how} at {row.shape}"
+                    f"{row.microseconds:g} us {row.how} at {row.shape}"
                 )
             yield Choice(each.kernel, each.config, why)
     why = f"it comes first, of those that can run, in the order for {problem.device} devices"
@@ -180,11 +181,13 @@ def _invariant_summation(
     missing: Mapping[str, str],
     table: Table | None,
 ) -> str | None:
-    """The order of summation that every M of a batch-invariant problem is to share."""
+    """The order of summation that every M of a batch-invariant problem is to share.
+
+    M is all in which such problems differ: the rows of x are dense, copied where they were not.
+    """
     if not problem.batch_invariant:
         return None
-    rows = problem.x_strides if problem.m > 1 else (problem.k, 1)
-    typical = replace(problem, m=INVARIANT_M, x_strides=rows)
+    typical = replace(problem, m=INVARIANT_M)
     able, rejected = _able(typical, request, kernels, missing)
     # Which code has been compiled so far must not decide between bits.
     for on_demand in (False, True):

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from fusedops import backends
-from fusedops.bench.peaks import FP16_ACCUMULATION, PEAKS
+from fusedops.bench.peaks import FP16_ACCUMULATION, IEEE, PEAKS, TF32
+from fusedops.bench.workload import GRID, SMALL_M
 from fusedops.registry import RTX_4090, Problem, Request, explain, select
 from fusedops.registry.table import shipped_tables
 from fusedops.verify.case import Case
@@ -31,8 +32,8 @@ def predict(monkeypatch):
 
 
 def test_the_table_says_that_it_was_computed():
-    assert TABLE.how == "computed"
-    assert TABLE.origin.startswith("computed, not measured")
+    assert {row.how for row in TABLE.measurements} == {"computed"}
+    assert all(origin.startswith("computed, not measured") for origin in TABLE.origins)
     kernels = [each for each in backends.kernels() if each.name == "cuda.sm80_multistage"]
     if not kernels:
         pytest.skip("the CUDA C++ backend was not built: nothing to choose between")
@@ -64,8 +65,11 @@ def test_a_case_asks_for_float16_sums_of_float16_alone():
 def test_no_prediction_beats_the_card():
     peaks = PEAKS[RTX_4090.name]
     for row in TABLE.measurements:
-        precision = FP16_ACCUMULATION if "fp16_accumulation" in row.kernel else "ieee"
-        floor = peaks.floor(row.shape, getattr(torch, row.dtype), precision)
+        precision = FP16_ACCUMULATION if "fp16_accumulation" in row.kernel else IEEE
+        dtype, precision = (
+            (torch.float32, TF32) if row.dtype == TF32 else (getattr(torch, row.dtype), precision)
+        )
+        floor = peaks.floor(row.shape, dtype, precision)
         assert row.microseconds >= floor, row
 
 
@@ -75,6 +79,13 @@ def test_the_predictions_are_those_of_the_table():
     for each in result["predictions"]:
         key = (each["m"], each["n"], each["k"]), each["kernel"], each["config"]
         assert rows[key] == each["microseconds"]
+
+
+def test_every_shape_of_the_benchmark_has_a_prediction():
+    result = json.loads((BENCHMARKS / "results" / "rtx4090_predicted.json").read_text())
+    predicted = {(each["m"], each["n"], each["k"]) for each in result["predictions"]}
+    assert predicted >= {*GRID, *SMALL_M}
+    assert any(each["sums"] == "float32 by FMA" for each in result["predictions"])
 
 
 def test_a_time_carried_over_to_the_same_card_is_the_same(predict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import runpy
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,12 @@ from fusedops.__main__ import main
 from fusedops.bench import measure, peers
 from fusedops.bench.candidates import AUTO, gather
 from fusedops.bench.peaks import FP16_ACCUMULATION, PEAKS, TF32, copy_bandwidth
-from fusedops.bench.report import COLD_L2, GRAPH, Columns, Report, Row
+from fusedops.bench.plot import draw
+from fusedops.bench.report import COLD_L2, GRAPH, Columns, Report, Row, command
 from fusedops.bench.suite import ready
-from fusedops.bench.table import add_to_table
+from fusedops.bench.table import table_so_far, write_table
 from fusedops.bench.workload import GRID, SMALL_M, operands
-from fusedops.cli.bench import add_arguments, default_shapes, suite_of
+from fusedops.cli.bench import add_arguments, default_shapes, nonsense, suite_of
 from fusedops.registry import FEW_ROWS, H200, RTX_4090, Measurement, Table
 
 ROOT = Path(__file__).parents[1]
@@ -77,14 +79,18 @@ def test_a_file_beside(tmp_path):
     [
         (["--rounds", "0"], "from 1 up"),
         (["--shapes", "8x8"], "MxNxK"),
+        (["--shapes", ","], "no shape"),
         (["--shapes", "8x8x0"], "from 1 up"),
         (["--peers", "mm,magic"], "unknown: magic; known: mm, eager"),
         (["--kernels", "torch.magic"], "unknown: torch.magic; known:"),
         (["--dtype", "int8"], "known dtypes"),
+        (["--dtype", "bfloat16", "--allow-tf32"], "switch of float32's, and this is bfloat16"),
+        (["--allow-fp16-accumulation"], "switch of float16's, and this is float32"),
         (["--graph"], "needs a CUDA device"),
         (["--table", "t.json"], "--configs"),
         (["--table", "t.json", "--graph"], "not allowed with"),
         (["--json", "no/such/folder/f.json"], "no folder"),
+        (["--json", "/tmp"], "is no file"),
         (["--beside", "nothing.py"], "no file"),
         (["--device", "magic"], "is no device"),
         (["--device", "meta"], "not on meta"),
@@ -105,6 +111,38 @@ def test_no_plot_without_matplotlib(capsys, monkeypatch):
     monkeypatch.setattr("fusedops.cli.bench.find_spec", lambda name: None)
     assert main([*ON_THE_CPU, "--plot", "f.png"]) == 2
     assert "fusedops[plot]" in capsys.readouterr().err
+
+
+def test_no_plot_of_an_unknown_kind(capsys):
+    pytest.importorskip("matplotlib")
+    assert main([*ON_THE_CPU, "--plot", "p.xyz"]) == 2
+    assert ".png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("def (", "SyntaxError"), ("{}['x']", "KeyError: 'x'"), ("", "defines no gemm_sig_res")],
+)
+def test_a_file_beside_that_cannot_be_used_is_refused(text, complaint, tmp_path, capsys):
+    beside = tmp_path / "mine.py"
+    beside.write_text(text)
+    assert main([*ON_THE_CPU, "--beside", str(beside)]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_only_a_kernel_that_cannot_run_leaves_the_peers(tmp_path, monkeypatch):
+    unable = replace(backends.REFERENCE, name="torch.unable", why_not=lambda problem: ("no",))
+    monkeypatch.setattr("fusedops.backends.kernels", lambda: (unable, backends.REFERENCE))
+    options = ["--shapes", "8x8x8", "--configs", "--kernels", "torch.unable", "--peers", "mm"]
+    assert set(bench(tmp_path, *options).rows[0].microseconds) == {"mm", AUTO}
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_the_command_is_told_without_folders(joined, monkeypatch):
+    file = ["--json=/tmp/a/b.json"] if joined else ["--json", "/tmp/a/b.json"]
+    monkeypatch.setattr(sys, "argv", ["x", "bench", "--rounds=9", *file, "--shapes", "1x2x3"])
+    written = " ".join(file).replace("/tmp/a/", "")
+    assert command() == f"python -m fusedops bench --rounds=9 {written} --shapes ..."
 
 
 def test_a_kernel_outside_its_bound_is_named_and_not_timed(tmp_path, capsys, monkeypatch):
@@ -144,8 +182,8 @@ def test_a_peer_may_err_and_may_fail():
     def failing(x, weight, bias):
         raise ValueError("no")
 
-    sloppy = peers.Peer("sloppy", "", lambda device, dtype: lambda x, w, b: x @ w.t())
-    failed = peers.Peer("failed", "", lambda device, dtype: failing)
+    sloppy = peers.Peer("sloppy", lambda device, dtype: lambda x, w, b: x @ w.t())
+    failed = peers.Peer("failed", lambda device, dtype: failing)
     present, absent = ready([sloppy, failed], CPU, torch.float32)
     assert not absent
     found = gather(operands((4, 4, 4), torch.float32, CPU), present, ())
@@ -190,31 +228,84 @@ def test_a_row_as_text():
     ]
 
 
-def test_the_table_lists_what_was_timed_and_keeps_the_rest(tmp_path, monkeypatch):
-    facts = {"device_name": "a card", "capability": (9, 0)}
+def of_a_card(monkeypatch, name: str = "a card") -> None:
+    facts = {"device_name": name, "capability": (9, 0)}
     monkeypatch.setattr("fusedops.bench.table.device_facts", lambda device: facts)
+
+
+def a_report(dtype: str, precision: str, times: dict[str, float], date: str = "") -> Report:
+    rows = [Row((1, 2, 3), None, "", times)]
+    return Report(date, "", {}, 1, "", dtype, precision, "", 1, "", {}, rows)
+
+
+def test_the_table_lists_what_was_timed_and_keeps_the_rest(tmp_path, monkeypatch):
+    of_a_card(monkeypatch)
     path = tmp_path / "table.json"
 
-    def add(dtype: str, precision: str, times: dict[str, float]) -> tuple[Measurement, ...]:
-        rows = [Row((1, 2, 3), None, "", times)]
-        report = Report("", "", {}, 1, "", dtype, precision, "", 1, "", {}, rows)
-        add_to_table(path, CPU, report)
-        return Table.parse(json.loads(path.read_text())).measurements
+    def add(dtype: str, precision: str, times: dict[str, float], date: str) -> set[Measurement]:
+        before = table_so_far(path, CPU)
+        write_table(path, before, a_report(dtype, precision, times, date))
+        return set(Table.read(path).measurements)
 
-    def row(dtype: str, kernel: str, config: str, time: float) -> Measurement:
-        return Measurement(1, 2, 3, dtype, kernel, config, time)
+    def row(dtype: str, kernel: str, config: str, time: float, date: str) -> Measurement:
+        return Measurement(1, 2, 3, dtype, kernel, config, time, f"{date}, , : ")
 
-    add("float16", "ieee", {"mm": 1.0, AUTO: 2.0, "a.one x": 4.0})
-    add("float32", "ieee", {"a.one y": 6.0, "a.two": 5.0})
-    add("float32", TF32, {"a.two": 4.5, "a.three x": 3.0})
-    add("float16", "ieee", {"a.one z": 3.0, "a.two far": 3.4, "a.three near": 3.2})
-    assert set(add("float16", FP16_ACCUMULATION, {"a.four": 2.0})) == {
-        row("float16", "a.one", "z", 3.0),
-        row("float16", "a.three", "near", 3.2),
-        row("float16", "a.four", "", 2.0),
-        row("float32", "a.two", "", 5.0),
-        row("tf32", "a.three", "x", 3.0),
+    add("float16", "ieee", {"mm": 1.0, AUTO: 2.0, "a.one x": 4.0}, "Monday")
+    add("float32", "ieee", {"a.one y": 6.0, "a.two": 5.0}, "Tuesday")
+    add("float32", TF32, {"a.two": 4.5, "a.three x": 3.0}, "Wednesday")
+    times = {"a.one z": 3.0, "a.two far": 3.4, "a.three near": 3.2}
+    add("float16", "ieee", times, "Thursday")
+    assert add("float16", FP16_ACCUMULATION, {"a.four": 2.0}, "Friday") == {
+        row("float16", "a.one", "z", 3.0, "Thursday"),
+        row("float16", "a.three", "near", 3.2, "Thursday"),
+        row("float16", "a.four", "", 2.0, "Friday"),
+        row("float32", "a.two", "", 5.0, "Tuesday"),
+        row("tf32", "a.three", "x", 3.0, "Wednesday"),
     }
+    assert not any("Monday" in origin for origin in Table.read(path).origins)
+
+
+def test_a_table_is_one_cards(tmp_path, monkeypatch):
+    path = tmp_path / "table.json"
+    of_a_card(monkeypatch)
+    write_table(path, table_so_far(path, CPU), a_report("float16", "ieee", {"a.one x": 4.0}))
+    of_a_card(monkeypatch, "CARD B")
+    with pytest.raises(ValueError, match="table of a card; this is CARD B"):
+        table_so_far(path, CPU)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"device": "a card"}', '{"a": "table"}'])
+def test_what_is_no_table_is_refused_before_anything_is_timed(text, tmp_path, monkeypatch):
+    of_a_card(monkeypatch)
+    path = tmp_path / "table.json"
+    path.write_text(text)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    request = parser.parse_args(["--configs", "--table", str(path)])
+    assert f"{path} is no table" in next(nonsense(request, torch.device("cuda")))
+
+
+def test_a_table_is_written_row_by_row_and_whole(tmp_path, monkeypatch):
+    """An interrupted run keeps the shapes that are done; an interrupted write, the old file."""
+    of_a_card(monkeypatch)
+    path = tmp_path / "table.json"
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def measured(self, shape, announce):
+        return Row(shape, None, "", {"a.one x": 4.0}) if shape == (8, 8, 8) else interrupted()
+
+    monkeypatch.setattr("fusedops.bench.suite.Suite.row", measured)
+    monkeypatch.setattr("fusedops.cli.bench.nonsense", lambda *_: iter(()))
+    run = [*ON_THE_CPU, "--configs", "--shapes", "8x8x8,9x9x9", "--table", str(path)]
+    with pytest.raises(KeyboardInterrupt):
+        main(run)
+    assert [row.shape for row in Table.read(path).measurements] == [(8, 8, 8)]
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_table(path, table_so_far(path, CPU), a_report("float16", "ieee", {"a.one x": 4.0}))
+    assert [row.shape for row in Table.read(path).measurements] == [(8, 8, 8)]
 
 
 @pytest.mark.parametrize(
@@ -249,6 +340,39 @@ def test_the_documentation_shows_the_committed_results(monkeypatch, capsys):
     assert ended.value.code == 0, capsys.readouterr().out
 
 
+def test_a_step_that_fails_is_named_and_the_next_one_runs(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\ncase "$*" in *tf32*) exit 3;; esac\n')
+    python.chmod(0o755)
+    folder = tmp_path / "report"
+    script = [str(ROOT / "benchmarks" / "measure.sh"), str(python), str(folder), "card"]
+    steps = ["table_float32_tf32", "table_float16_accumulation", "table_bfloat16"]
+    done = subprocess.run(["bash", *script, *steps], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "table_float32_tf32: exit status 3" in done.stdout
+    ran = [line for line in done.stdout.splitlines() if line.startswith("-m fusedops bench")]
+    for words, wanted in zip(
+        ran, ("--allow-tf32", "--allow-fp16-accumulation", "bfloat16"), strict=True
+    ):
+        assert {wanted, "--configs", f"{folder}/card_table.json"} <= set(words.split())
+
+
+def test_what_a_table_loses_at_a_shape_left_out(tmp_path, monkeypatch, capsys):
+    rows = (
+        Measurement(m, 64, 64, "float16", "torch.reference", "None", time)
+        for m, time in ((128, 4.0), (256, 5.0))
+    )
+    table = Table(H200.name, H200.capability, (*rows, Measurement(1, 8, 8, "tf32", "a.b", "", 1.0)))
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(table.document()))
+    monkeypatch.setattr(sys, "argv", ["left_out.py", str(path)])
+    runpy.run_path(str(ROOT / "benchmarks" / "left_out.py"), run_name="__main__")
+    assert capsys.readouterr().out == (
+        "float16: 2 shapes, 0.0 % over the fastest, 0 choices not listed\n"
+        "tf32: 1 shapes, 10.0 % over the fastest, 1 choices not listed\n"
+    )
+
+
 def test_a_plot_from_the_results_alone(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     drawn = tmp_path / "plot.png"
@@ -256,6 +380,19 @@ def test_a_plot_from_the_results_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["plot.py", str(results), str(drawn)])
     runpy.run_path(str(ROOT / "benchmarks" / "plot.py"))
     assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_shows_all_of_the_floor_and_of_the_kernels(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr(plt, "close", lambda figure: shown.append(figure.axes[0].get_ylim()))
+    times = {"mm": 100.0, AUTO: 4.0, "a.one": 5.0, "cuda.two": 900.0}
+    rows = [Row((1, 2, 3), 2.0, "", times)]
+    draw(Report("", "", {}, 1, "", "float32", "ieee", "", 1, "", {}, rows), tmp_path / "plot.png")
+    ((low, high),) = shown
+    assert low < 100 / 900 and high > 50
 
 
 def test_kernelbenchs_problem(tmp_path, monkeypatch, capsys):
@@ -267,6 +404,17 @@ def test_kernelbenchs_problem(tmp_path, monkeypatch, capsys):
     example["main"]()
     assert set(json.loads(written.read_text())["results"]) == {"float32", "float16"}
     assert "correct in 5 trials" in capsys.readouterr().out
+
+
+def test_kernelbenchs_harness_finds_its_names(monkeypatch):
+    example = runpy.run_path(str(ROOT / "examples" / "kernelbench_level2_70.py"))
+    globals_ = example["get_inputs"].__globals__
+    for name in ("BATCH_SIZE", "INPUT_SIZE", "HIDDEN_SIZE"):
+        monkeypatch.setitem(globals_, name, 16)
+    for model in ("Model", "ModelNew"):
+        made = example[model](*example["get_init_inputs"]())
+        with torch.no_grad():
+            assert made(*example["get_inputs"]()).shape == (16, 16)
 
 
 @pytest.mark.gpu
@@ -316,6 +464,6 @@ def test_bench_on_the_card(tmp_path):
     more = ["--shapes", "64x512x512", "--configs", "--json", str(written), "--table", str(table)]
     assert main([*command, *more]) == 0
     assert Report.read(written).rows[0].floor is not None
-    assert Table.parse(json.loads(table.read_text())).measurements
+    assert Table.read(table).measurements
     assert Report.read(written).method == GRAPH
     assert main([*command, "--graph", "--shapes", "4x1024x1024"]) == 0

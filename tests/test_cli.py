@@ -33,6 +33,32 @@ def test_explain_refuses_with_reasons(capsys):
     assert "triton.tiled" in capsys.readouterr().out
 
 
+def explained(capsys, *more: str) -> tuple[int, str]:
+    status = main(["explain", "--m", "64", "--n", "64", "--k", "64", *more])
+    shown = capsys.readouterr()
+    return status, shown.out + shown.err
+
+
+def test_explain_takes_batch_invariance_from_the_environment(capsys, monkeypatch):
+    monkeypatch.setenv("FUSEDOPS_BATCH_INVARIANT", "1")
+    status, shown = explained(capsys, "--arch", "sm_90")
+    assert (status, "batch-invariant" in shown) == (0, True)
+    monkeypatch.setenv("FUSEDOPS_BATCH_INVARIANT", "2")
+    status, shown = explained(capsys, "--arch", "sm_90")
+    assert (status, "it must be 0 or 1" in shown) == (1, True)
+
+
+def test_explain_takes_pytorchs_switches(capsys):
+    for dtype, switch, says in (
+        ("float32", "--allow-tf32", "fp32 precision tf32"),
+        ("float16", "--allow-fp16-accumulation", "fp16 accumulation allowed"),
+    ):
+        status, shown = explained(capsys, "--arch", "sm_90", "--dtype", dtype, switch)
+        assert (status, says in shown) == (0, True)
+        status, shown = explained(capsys, "--dtype", "bfloat16", switch)
+        assert (status, f"a switch of {dtype}'s" in shown) == (2, True)
+
+
 def test_doctor_lists_what_there_is(capsys):
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
@@ -52,7 +78,17 @@ def test_doctor_survives_whatever_is_broken(capsys, monkeypatch):
     assert all("the driver is on fire" in each for each in report.values())
 
 
-def test_a_bad_shape_is_a_usage_error(capsys):
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        (["run", "--shape", "64x48"], "MxNxK"),
+        (["run", "--rounds", "0"], "from 1 up"),
+        (["verify", "--examples", "0"], "from 1 up"),
+        (["verify", "--examples", "-1"], "from 1 up"),
+        (["verify", "--largest", "0"], "from 1 up"),
+    ],
+)
+def test_nonsense_is_a_usage_error(request_, complaint, capsys):
     with pytest.raises(SystemExit):
-        main(["run", "--shape", "64x48"])
-    assert "MxNxK" in capsys.readouterr().err
+        main(request_)
+    assert complaint in capsys.readouterr().err

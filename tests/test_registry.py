@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from fusedops.registry import (
     H200,
     RTX_4090,
     Accumulation,
+    Card,
     Kernel,
     Measurement,
     NoKernelError,
@@ -22,7 +24,7 @@ from fusedops.registry import (
     explain,
     select,
 )
-from fusedops.registry.table import shipped_tables
+from fusedops.registry.table import shipped_tables, table_for, tables_in
 
 
 def fake_kernel(name: str, *reasons: str, backend: str | None = None) -> Kernel:
@@ -109,7 +111,7 @@ def measurement(m: int, kernel: str, config: str = "second") -> Measurement:
 
 def test_the_nearest_measurement_in_log_space_chooses():
     rows = (measurement(128, "torch.reference"), measurement(32768, "triton.tiled"))
-    table = Table(H200.name, (9, 0), "a test", rows)
+    table = Table(H200.name, (9, 0), rows)
     assert [row.m for row in table.nearest(replace(PROBLEM, m=1600))] == [128, 32768]
     assert [row.m for row in table.nearest(replace(PROBLEM, m=2400))] == [32768, 128]
     for m in (16, 128, 800):
@@ -123,14 +125,65 @@ def test_the_nearest_measurement_in_log_space_chooses():
 
 def test_few_rows_and_many_do_not_speak_for_each_other():
     rows = (measurement(64, "torch.reference"), measurement(128, "triton.tiled"))
-    table = Table(H200.name, (9, 0), "a test", rows)
+    table = Table(H200.name, (9, 0), rows)
     for m, nearest in ((1, 64), (63, 64), (65, 128), (128, 128)):
         assert [row.m for row in table.nearest(replace(PROBLEM, m=m))] == [nearest]
 
 
 def test_a_measured_kernel_that_cannot_run_gives_way():
-    table = Table(H200.name, (9, 0), "a test", (measurement(64, "cuda.sm90_cooperative"),))
+    table = Table(H200.name, (9, 0), (measurement(64, "cuda.sm90_cooperative"),))
     assert select(PROBLEM, Request(), KERNELS, {}, table).kernel.name == "triton.tiled"
+
+
+@pytest.mark.parametrize("text", ["{", '{"device": "a card"}', "[1]"])
+def test_a_corrupt_table_is_a_warning_that_names_the_file(text, tmp_path):
+    (tmp_path / "broken.json").write_text(text)
+    table = Table("a card", (9, 0), (measurement(64, "torch.reference"),))
+    (tmp_path / "good.json").write_text(json.dumps(table.document()))
+    with pytest.warns(UserWarning, match=r"without a table: .*broken\.json"):
+        assert tables_in(tmp_path) == {"a card": table}
+
+
+def test_a_cpu_has_no_table(monkeypatch):
+    monkeypatch.setattr("fusedops.registry.table.shipped_tables", lambda: pytest.fail("read"))
+    assert table_for(Problem.contiguous(8, 8, 8, torch.float32)) is None
+
+
+def test_a_card_has_its_table_or_that_of_its_capability():
+    assert table_for(PROBLEM).device == H200.name
+    sibling = table_for(replace(PROBLEM, device_name="NVIDIA H100"))
+    assert sibling.device == H200.name
+    assert table_for(replace(PROBLEM, device_name="another", capability=(12, 0))) is None
+
+
+def needs_float16_sums(row: Measurement) -> bool:
+    return "fp16_accumulation" in row.kernel
+
+
+def measured(row: Measurement, card: Card) -> Problem:
+    """The problem that a table's row is of."""
+    tf32 = row.dtype == "tf32"
+    return replace(
+        Problem.contiguous(
+            row.m, row.n, row.k, torch.float32 if tf32 else getattr(torch, row.dtype), card=card
+        ),
+        fp32_precision="tf32" if tf32 else "ieee",
+        allow_fp16_accumulation=needs_float16_sums(row),
+    )
+
+
+def test_auto_obeys_the_shipped_table_once_everything_is_compiled():
+    kernels = [replace(each, ready=lambda *_: True) for each in backends.kernels()]
+    times: dict[Problem, dict[tuple[str, str], float]] = {}
+    for row in shipped_tables()[H200.name].measurements:
+        if row.kernel in built() and not needs_float16_sums(row):
+            of_shape = times.setdefault(measured(row, H200), {})
+            of_shape[row.kernel, row.config] = row.microseconds
+    assert times
+    for problem, known in times.items():
+        choice = select(problem, Request(), kernels, {}, table_for(problem))
+        assert known[choice.kernel.name, str(choice.config)] == min(known.values()), problem
+        assert "it was the fastest" in choice.why
 
 
 def test_shipped_tables_name_kernels_and_configurations_that_exist():
@@ -140,13 +193,7 @@ def test_shipped_tables_name_kernels_and_configurations_that_exist():
         for row in table.measurements:
             if row.kernel not in declared:
                 continue  # a compiled kernel that this build does not have
-            problem = Problem.contiguous(row.m, row.n, row.k, getattr(torch, row.dtype), card=card)
-            reduced = replace(problem, fp32_precision="tf32", allow_fp16_accumulation=True)
-            configs = [
-                str(config)
-                for each in (problem, reduced)
-                for config in declared[row.kernel].configs(each)
-            ]
+            configs = map(str, declared[row.kernel].configs(measured(row, card)))
             assert row.config in configs, row
 
 
@@ -209,7 +256,7 @@ def test_a_measurement_is_carried_over_by_the_kernels_estimate():
         Measurement(m, 128, 32, "float16", "cuda.tiles", config, time)
         for m, config, time in ((4096, "coarse", 10.0), (4096, "fine", 12.0), (64, "fine", 1.0))
     )
-    table = Table(H200.name, (9, 0), "a test", rows)
+    table = Table(H200.name, (9, 0), rows)
     exact = table.predict(replace(PROBLEM, m=4096), [kernel])
     assert [(each.config, each.microseconds) for each in exact] == [("coarse", 10), ("fine", 12)]
     between = table.predict(replace(PROBLEM, m=4097), [kernel])
@@ -226,7 +273,7 @@ def just_in_time(name: str, *, ready: bool, **changes) -> Kernel:
 
 def test_auto_takes_what_is_ready_before_what_must_be_compiled():
     cuda = fake_kernel("cuda.sm80_multistage")
-    table = Table(H200.name, (9, 0), "a test", (measurement(64, "triton.tiled"),))
+    table = Table(H200.name, (9, 0), (measurement(64, "triton.tiled"),))
     for ready, chosen in ((True, "triton.tiled"), (False, "cuda.sm80_multistage")):
         kernels = (just_in_time("triton.tiled", ready=ready), cuda, REFERENCE)
         choice = select(PROBLEM, Request(), kernels, {}, table)
@@ -250,7 +297,7 @@ def test_batch_invariance_fixes_the_order_of_summation_for_every_m():
         measurement(1, "cuda.sm90_cooperative", "first"),
         measurement(4096, "cuda.sm90_cooperative", "second"),
     )
-    table = Table(H200.name, (9, 0), "a test", rows)
+    table = Table(H200.name, (9, 0), rows)
     for m in (1, 30, 4096):
         problem = replace(PROBLEM, m=m)
         assert select(problem, Request(), kernels, {}, table).config == (
@@ -267,7 +314,7 @@ def test_batch_invariance_does_not_depend_on_what_has_been_compiled():
     cuda = replace(
         fake_kernel("cuda.sm80_multistage"), summation=lambda problem, config: "products"
     )
-    table = Table(H200.name, (9, 0), "a test", (measurement(64, "triton.tiled"),))
+    table = Table(H200.name, (9, 0), (measurement(64, "triton.tiled"),))
     invariant = replace(PROBLEM, batch_invariant=True)
     assert select(invariant, Request(), (triton, cuda), {}, table).kernel is cuda
     assert select(invariant, Request(), (triton,), {}, table).kernel is triton

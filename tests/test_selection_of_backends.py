@@ -46,7 +46,7 @@ def test_environment_is_read_at_each_call(monkeypatch):
     assert "FUSEDOPS_KERNEL" in fusedops.explain(X, WEIGHT, None, 2.0).why
     monkeypatch.setenv("FUSEDOPS_BACKEND", "cudda")
     monkeypatch.delenv("FUSEDOPS_KERNEL")
-    with pytest.raises(ValueError, match=r"cudda.*FUSEDOPS_BACKEND.*auto, cuda, triton"):
+    with pytest.raises(ValueError, match=r"FUSEDOPS_BACKEND is 'cudda'.*auto or cuda or triton"):
         fusedops.gemm_sig_res(X, WEIGHT)
 
 
@@ -142,6 +142,25 @@ def test_an_unknown_variable_warns_once():
     done = run("import fusedops, fusedops.settings", FUSEDOPS_BAKEND="cuda")
     assert done.stderr.count("unknown environment variable FUSEDOPS_BAKEND") == 1
     assert "FUSEDOPS_BACKEND" in done.stderr
+
+
+@pytest.mark.parametrize("variable", settings.VARIABLES, ids=lambda each: each.name)
+def test_a_variable_holds_what_it_may(variable, monkeypatch):
+    if isinstance(variable.values, tuple):
+        for word in variable.values:
+            monkeypatch.setenv(variable.name, word)
+            assert variable.read() == word
+        monkeypatch.setenv(variable.name, "magic")
+        with pytest.raises(ValueError, match=f"{variable.name} is 'magic'; it must be"):
+            variable.read()
+    monkeypatch.setenv(variable.name, "")
+    assert variable.read() == variable.default
+
+
+def test_a_wrong_logging_variable_is_an_error(monkeypatch):
+    monkeypatch.setenv("FUSEDOPS_LOG", "x")
+    with pytest.raises(ValueError, match="FUSEDOPS_LOG is 'x'; it must be dispatch"):
+        fusedops.gemm_sig_res(torch.randn(4, 9), torch.randn(3, 9))
 
 
 def test_importing_is_cheap_and_pulls_in_nothing():

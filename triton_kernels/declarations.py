@@ -304,6 +304,8 @@ def _kernel(
     kernel: str,
     why_not: Callable[[Problem], tuple[str, ...]],
     configs: Callable[[Problem], tuple[Any, ...]],
+    *,
+    for_gradients: bool = False,
 ) -> Kernel:
     return Kernel(
         name=f"{BACKEND}.{kernel}",
@@ -316,11 +318,15 @@ def _kernel(
         compiled_on_demand=True,
         ready=_ready(kernel),
         estimate=modelled_time,
+        writes_z=for_gradients,
+        reads_scale=for_gradients,
     )
 
 
-TILED = _kernel("tiled", tiled_why_not, candidates.tiled)
-PERSISTENT_TMA = _kernel("persistent_tma", persistent_tma_why_not, candidates.persistent_tma)
+TILED = _kernel("tiled", tiled_why_not, candidates.tiled, for_gradients=True)
+PERSISTENT_TMA = _kernel(
+    "persistent_tma", persistent_tma_why_not, candidates.persistent_tma, for_gradients=True
+)
 PINGPONG = _kernel("pingpong", pingpong_why_not, candidates.pingpong)
 SKINNY = _kernel("skinny", skinny_why_not, candidates.skinny)
 BACKWARD = Kernel(

@@ -17,3 +17,11 @@ def sigmoid(z):
 def sigmoid_residual(z, scale):
     """Z + scale * sigmoid(z)."""
     return z + scale * sigmoid(z)
+
+
+@triton.jit
+def scalar(scale, ACCUMULATOR: tl.constexpr, IN_MEMORY: tl.constexpr):
+    """The scale, in the accumulator's type: an argument's value, or what it points to."""
+    if IN_MEMORY:
+        return tl.load(scale).to(ACCUMULATOR)
+    return tl.full((), scale, ACCUMULATOR)

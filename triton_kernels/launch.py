@@ -17,6 +17,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.experimental.gluon._runtime import GluonASTSource
 
+from fusedops.registry import Problem
+
 from . import driver
 from .config import WARP
 
@@ -38,6 +40,17 @@ def element(dtype: torch.dtype) -> str:
 def pointer(dtype: torch.dtype | None) -> str:
     """The type of a pointer to a dtype; of an absent operand for None."""
     return "constexpr" if dtype is None else f"*{element(dtype)}"
+
+
+def scale_type(problem: Problem) -> str:
+    """The type of the scale: a number, or a pointer to one."""
+    return "fp64" if problem.scale_dtype is None else pointer(problem.scale_dtype)
+
+
+def absent_operands(problem: Problem) -> dict[str, None]:
+    """The operands that the problem does not have, compiled in as None."""
+    present = {"bias": problem.bias_dtype is not None, "z_out": problem.writes_z}
+    return {name: None for name, is_there in present.items() if not is_there}
 
 
 @dataclass(frozen=True)

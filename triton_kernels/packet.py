@@ -150,58 +150,22 @@ class Ready(dict[int, tuple[Code, list[Packet], list[TensorMaps]]]):
 
 
 def launch_packed(arguments: Arguments) -> Launch:
-    """The launch of a kernel that takes its operands as pointers."""
+    """The launch of a kernel that takes its operands as pointers, or through tensor maps."""
     ready = Ready(arguments)
     start = driver.library().cuLaunchKernelEx
     x_place, weight_place, out_place, scale_place = map(
         arguments.place, ("x", "weight", "out", "scale")
     )
-    bias_place = _bias_place(arguments)
+    bias_place, z_place = _place(arguments, "bias"), _place(arguments, "z_out")
+    scale_in_memory = arguments.specialization.types["scale"] != "fp64"
 
     def run(
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        scale: float,
+        scale: Any,  # a float, or a tensor where the code reads it from memory
         out: torch.Tensor,
-    ) -> None:
-        device = x.get_device()
-        code, packets, _ = ready[device]
-        try:
-            packet = packets.pop()
-        except IndexError:
-            packet = Packet(arguments, code)
-        words = packet.words
-        words[STREAM] = current_stream(device)
-        words[x_place] = x.data_ptr()
-        words[weight_place] = weight.data_ptr()
-        words[out_place] = out.data_ptr()
-        if bias is not None:
-            words[bias_place] = bias.data_ptr()
-        packet.doubles[scale_place] = scale
-        failed = start(packet.config, code.function, packet.addresses, None)
-        if failed:
-            _again(failed, device, packet, code)
-        packets.append(packet)
-
-    return run
-
-
-def launch_mapped(arguments: Arguments) -> Launch:
-    """The launch of a kernel that takes x, weight and maybe the result as tensor maps."""
-    ready = Ready(arguments)
-    start = driver.library().cuLaunchKernelEx
-    x_place, weight_place, out_place, scale_place = map(
-        arguments.place, ("x", "weight", "out", "scale")
-    )
-    bias_place = _bias_place(arguments)
-
-    def run(
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        scale: float,
-        out: torch.Tensor,
+        z: torch.Tensor | None = None,
     ) -> None:
         device = x.get_device()
         code, packets, maps = ready[device]
@@ -209,17 +173,27 @@ def launch_mapped(arguments: Arguments) -> Launch:
             packet = packets.pop()
         except IndexError:
             packet = Packet(arguments, code)
-        # The maps are held here until the driver has read them: another thread may drop them.
-        x_map, weight_map = maps[0][x.data_ptr()], maps[1][weight.data_ptr()]
-        out_map = maps[2][out.data_ptr()] if len(maps) > 2 else None
         words = packet.words
         words[STREAM] = current_stream(device)
-        words[x_place] = x_map.address
-        words[weight_place] = weight_map.address
-        words[out_place] = out.data_ptr() if out_map is None else out_map.address
+        if maps:
+            # They are held here until the driver has read them: another thread may drop them.
+            x_map, weight_map = maps[0][x.data_ptr()], maps[1][weight.data_ptr()]
+            out_map = maps[2][out.data_ptr()] if len(maps) > 2 else None
+            words[x_place] = x_map.address
+            words[weight_place] = weight_map.address
+            words[out_place] = out.data_ptr() if out_map is None else out_map.address
+        else:
+            words[x_place] = x.data_ptr()
+            words[weight_place] = weight.data_ptr()
+            words[out_place] = out.data_ptr()
         if bias is not None:
             words[bias_place] = bias.data_ptr()
-        packet.doubles[scale_place] = scale
+        if z is not None:
+            words[z_place] = z.data_ptr()
+        if scale_in_memory:
+            words[scale_place] = scale.data_ptr()
+        else:
+            packet.doubles[scale_place] = scale
         failed = start(packet.config, code.function, packet.addresses, None)
         if failed:
             _again(failed, device, packet, code)
@@ -257,8 +231,11 @@ def launch_addresses(arguments: Arguments, names: Sequence[str]) -> Callable[...
     return run
 
 
-def _bias_place(arguments: Arguments) -> int:
-    return 0 if "bias" in arguments.specialization.constants else arguments.place("bias")
+def _place(arguments: Arguments, name: str) -> int:
+    """Where an operand goes; 0 for one the kernel does not have."""
+    special = arguments.specialization
+    present = name in special.types and name not in special.constants
+    return arguments.place(name) if present else 0
 
 
 def _again(failed: int, device: int, packet: Packet, code: Code) -> None:

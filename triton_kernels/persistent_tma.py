@@ -11,11 +11,11 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from fusedops.registry import Launch, Problem
 
 from .config import PersistentConfig, overlaps, stores_by_tma, uses_tf32, uses_three_tf32
-from .epilogues import sigmoid_residual
-from .launch import Specialization, element, pointer
+from .epilogues import scalar, sigmoid_residual
+from .launch import Specialization, absent_operands, element, pointer, scale_type
 from .order import grouped
 from .overlap import wait_for_earlier_kernels
-from .packet import Arguments, launch_mapped
+from .packet import Arguments, launch_packed
 from .products import multiply_add
 from .tma import matrices
 
@@ -26,11 +26,13 @@ def persistent_tma(
     weight,
     bias,
     out,
+    z_out,
     scale,
     M,
     N,
     K,
     EPILOGUE: tl.constexpr,
+    SCALE_IN_MEMORY: tl.constexpr,
     PRECISION: tl.constexpr,
     STORE_TMA: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -44,6 +46,7 @@ def persistent_tma(
     if OVERLAP:
         wait_for_earlier_kernels()
 
+    factor = scalar(scale, tl.float32, SCALE_IN_MEMORY)
     tiles_m = tl.cdiv(M, BLOCK_M)
     tiles_n = tl.cdiv(N, BLOCK_N)
     programs = tl.num_programs(0)
@@ -61,7 +64,7 @@ def persistent_tma(
         stored_m, stored_n = grouped(stored, tiles_m, tiles_n, GROUP_M)
         row = stored_m * BLOCK_M
         column = stored_n * BLOCK_N
-        store_pieces(z, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA, PIECES)
+        store_pieces(z, bias, out, z_out, factor, row, column, M, N, EPILOGUE, STORE_TMA, PIECES)
 
 
 @triton.jit
@@ -69,7 +72,8 @@ def store_pieces(
     z,
     bias,
     out,
-    scale,
+    z_out,
+    factor,
     row,
     column,
     M,
@@ -80,14 +84,14 @@ def store_pieces(
 ):
     """Store a tile from left to right, so that a piece alone waits in shared memory."""
     if PIECES == 1:
-        store(z, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA)
+        store(z, bias, out, z_out, factor, row, column, M, N, EPILOGUE, STORE_TMA)
     else:
         HALF: tl.constexpr = z.shape[1] // 2
         LESS: tl.constexpr = PIECES // 2
         left, right = z.reshape((z.shape[0], 2, HALF)).permute(0, 2, 1).split()
-        store_pieces(left, bias, out, scale, row, column, M, N, EPILOGUE, STORE_TMA, LESS)
+        store_pieces(left, bias, out, z_out, factor, row, column, M, N, EPILOGUE, STORE_TMA, LESS)
         middle = column + HALF
-        store_pieces(right, bias, out, scale, row, middle, M, N, EPILOGUE, STORE_TMA, LESS)
+        store_pieces(right, bias, out, z_out, factor, row, middle, M, N, EPILOGUE, STORE_TMA, LESS)
 
 
 @triton.jit
@@ -95,7 +99,8 @@ def store(
     z,
     bias,
     out,
-    scale,
+    z_out,
+    factor,
     row,
     column,
     M,
@@ -107,13 +112,15 @@ def store(
     columns = column + tl.arange(0, z.shape[1])
     if bias is not None:
         z += tl.load(bias + columns, mask=columns < N, other=0.0).to(tl.float32)[None, :]
-    y = EPILOGUE(z, tl.full((), scale, tl.float32))
+    rows = row + tl.arange(0, z.shape[0])
+    places = rows.to(tl.int64)[:, None] * N + columns[None, :]
+    inside = (rows < M)[:, None] & (columns < N)[None, :]
+    if z_out is not None:
+        tl.store(z_out + places, z.to(z_out.dtype.element_ty), mask=inside)
+    y = EPILOGUE(z, factor)
     if STORE_TMA:
         out.store([row, column], y.to(out.dtype))
     else:
-        rows = row + tl.arange(0, z.shape[0])
-        places = rows.to(tl.int64)[:, None] * N + columns[None, :]
-        inside = (rows < M)[:, None] & (columns < N)[None, :]
         tl.store(out + places, y.to(out.dtype.element_ty), mask=inside)
 
 
@@ -121,7 +128,6 @@ def specialization(problem: Problem, config: PersistentConfig) -> Specialization
     """What the code for this problem depends on: no size, and no stride but how rows are stored."""
     half = config.block_n // config.pieces
     by_tma = stores_by_tma(problem)
-    absent = {} if problem.bias_dtype else {"bias": None}
     return Specialization(
         function=persistent_tma,
         types={
@@ -131,14 +137,16 @@ def specialization(problem: Problem, config: PersistentConfig) -> Specialization
             "out": _descriptor_type(problem.dtype, config.block_m, half)
             if by_tma
             else pointer(problem.dtype),
-            "scale": "fp64",
+            "z_out": pointer(problem.dtype if problem.writes_z else None),
+            "scale": scale_type(problem),
             "M": "i32",
             "N": "i32",
             "K": "i32",
         },
         constants={
-            **absent,
+            **absent_operands(problem),
             "EPILOGUE": sigmoid_residual,
+            "SCALE_IN_MEMORY": problem.scale_dtype is not None,
             "PRECISION": _precision(problem),
             "STORE_TMA": by_tma,
             "BLOCK_M": config.block_m,
@@ -149,7 +157,7 @@ def specialization(problem: Problem, config: PersistentConfig) -> Specialization
             "FLATTEN": config.flatten,
             "OVERLAP": overlaps(problem),
         },
-        divisors={"bias": problem.alignment, **({} if by_tma else {"out": 16})},
+        divisors={"bias": problem.alignment, "z_out": 16, **({} if by_tma else {"out": 16})},
         num_warps=config.num_warps,
         num_stages=config.num_stages,
     )
@@ -168,8 +176,9 @@ def launch(problem: Problem, config: PersistentConfig) -> Launch:
             x: torch.Tensor,
             weight: torch.Tensor,
             bias: torch.Tensor | None,
-            scale: float,
+            scale: float | torch.Tensor,
             out: torch.Tensor,
+            z: torch.Tensor | None = None,
         ) -> None:
             boxes = {
                 "x": (x, config.block_m, config.block_k),
@@ -181,13 +190,13 @@ def launch(problem: Problem, config: PersistentConfig) -> Launch:
                 for name, matrix in operands.items()
                 for data, *box in [boxes[name]]
             }
-            given = {"out": out, **described, "bias": bias, "scale": scale, **sizes}
+            given = {"out": out, **described, "bias": bias, "z_out": z, "scale": scale, **sizes}
             persistent_tma[(min(tiles, multiprocessors),)](**given, **special.keywords)
 
         return interpret
 
     assert problem.capability is not None
-    return launch_mapped(
+    return launch_packed(
         Arguments(
             special,
             problem.capability,

@@ -10,8 +10,8 @@ import triton.language as tl
 from fusedops.registry import Launch, Problem
 
 from .config import TiledConfig, divisor, uses_tf32
-from .epilogues import sigmoid_residual
-from .launch import Specialization, pointer
+from .epilogues import scalar, sigmoid_residual
+from .launch import Specialization, absent_operands, pointer, scale_type
 from .order import grouped
 from .packet import Arguments, launch_packed
 
@@ -22,6 +22,7 @@ def tiled(
     weight,
     bias,
     out,
+    z_out,
     scale,
     M,
     N,
@@ -31,6 +32,7 @@ def tiled(
     stride_wn,
     stride_wk,
     EPILOGUE: tl.constexpr,
+    SCALE_IN_MEMORY: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
     PRECISION: tl.constexpr,
     EVEN_K: tl.constexpr,
@@ -66,9 +68,11 @@ def tiled(
 
     if bias is not None:
         z += tl.load(bias + columns, mask=columns < N, other=0.0).to(ACCUMULATOR)[None, :]
-    y = EPILOGUE(z, tl.full((), scale, ACCUMULATOR))
-    y_tile = out + rows[:, None] * N + columns[None, :]
-    tl.store(y_tile, y.to(out.dtype.element_ty), mask=x_mask & weight_mask)
+    places = rows[:, None] * N + columns[None, :]
+    if z_out is not None:
+        tl.store(z_out + places, z.to(z_out.dtype.element_ty), mask=x_mask & weight_mask)
+    y = EPILOGUE(z, scalar(scale, ACCUMULATOR, SCALE_IN_MEMORY))
+    tl.store(out + places, y.to(out.dtype.element_ty), mask=x_mask & weight_mask)
 
 
 def specialization(problem: Problem, config: TiledConfig) -> Specialization:
@@ -82,7 +86,6 @@ def specialization(problem: Problem, config: TiledConfig) -> Specialization:
         # Both follow M: whole vectors or none, lest every other M compiles anew.
         for name, size in (("M", problem.m), ("stride_xk", strides["stride_xk"])):
             integers[name] = vector if size % vector == 0 else 1
-    absent = {} if problem.bias_dtype else {"bias": None}
     return Specialization(
         function=tiled,
         types={
@@ -90,16 +93,18 @@ def specialization(problem: Problem, config: TiledConfig) -> Specialization:
             "weight": pointer(problem.dtype),
             "bias": pointer(problem.bias_dtype),
             "out": pointer(problem.dtype),
-            "scale": "fp64",
+            "z_out": pointer(problem.dtype if problem.writes_z else None),
+            "scale": scale_type(problem),
             "M": "i64",
             "N": "i64",
             "K": "i32",
             **dict.fromkeys(strides, "i64"),
         },
         constants={
-            **absent,
+            **absent_operands(problem),
             **unit,
             "EPILOGUE": sigmoid_residual,
+            "SCALE_IN_MEMORY": problem.scale_dtype is not None,
             "ACCUMULATOR": tl.float64 if problem.dtype == torch.float64 else tl.float32,
             "PRECISION": "tf32" if uses_tf32(problem) else "ieee",
             "EVEN_K": problem.k % config.block_k == 0,
@@ -110,7 +115,7 @@ def specialization(problem: Problem, config: TiledConfig) -> Specialization:
         },
         divisors={
             **dict.fromkeys(("x", "weight", "bias"), problem.alignment),
-            "out": 16,
+            **dict.fromkeys(("out", "z_out"), 16),
             **{name: divisor(value, vector) for name, value in integers.items()},
         },
         num_warps=config.num_warps,
@@ -130,10 +135,11 @@ def launch(problem: Problem, config: TiledConfig) -> Launch:
             x: torch.Tensor,
             weight: torch.Tensor,
             bias: torch.Tensor | None,
-            scale: float,
+            scale: float | torch.Tensor,
             out: torch.Tensor,
+            z: torch.Tensor | None = None,
         ) -> None:
-            tiled[(programs,)](x, weight, bias, out, scale, **sizes, **special.keywords)
+            tiled[(programs,)](x, weight, bias, out, z, scale, **sizes, **special.keywords)
 
         return interpret
 

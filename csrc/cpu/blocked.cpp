@@ -142,7 +142,7 @@ class TorchGemm {
     if (!widen_) {
       for (int64_t b = begin; b < end; ++b) {
         const int64_t m = b * rows;
-        multiply(weight, {row_of_x(m), x.row_stride, x.column_stride}, row_of_out(m), m, rows);
+        multiply(weight, {row_of_x(m), x.row_stride, x.column_stride}, row_of(operands_.out, m), m, rows);
       }
       return;
     }
@@ -164,8 +164,13 @@ class TorchGemm {
     const auto z_view = view({z, problem_.n, 1}, count, problem_.n, is_double);
     TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_mm_out(z_view.get(), x_view.get(), weight));
     parallel_for(count, grain(problem_.n), [&](int64_t begin, int64_t end) {
-      epilogue_(advance(z, begin * problem_.n, z_bytes_), problem_.n, operands_.bias,
-                operands_.scale, row_of_out(m + begin), problem_.n, end - begin, problem_.n);
+      const void* const rows = advance(z, begin * problem_.n, z_bytes_);
+      const auto store = [&](double scale, void* all) {
+        epilogue_(rows, problem_.n, operands_.bias, scale, row_of(all, m + begin), problem_.n,
+                  end - begin, problem_.n);
+      };
+      if (operands_.z) store(0, operands_.z);
+      store(operands_.scale, operands_.out);
     });
   }
 
@@ -173,8 +178,8 @@ class TorchGemm {
     return advance(operands_.x, m * problem_.x_stride_m, element_bytes_);
   }
 
-  void* row_of_out(int64_t m) const {
-    return static_cast<char*>(operands_.out) + m * problem_.n * element_bytes_;
+  void* row_of(void* result, int64_t m) const {
+    return static_cast<char*>(result) + m * problem_.n * element_bytes_;
   }
 
   const Problem& problem_;

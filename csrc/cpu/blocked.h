@@ -13,6 +13,7 @@ struct Operands {
   const void* bias;  // contiguous, float or for float64 double; null for none
   double scale;
   void* out;
+  void* z;  // as out, for z itself; null if it is not wanted
 };
 
 // Which of the two is faster here.

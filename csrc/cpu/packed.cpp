@@ -159,10 +159,15 @@ class Packed {
 
   void store(const char* z, int64_t z_stride, int64_t m, int64_t n, int64_t rows,
              int64_t columns) const {
-    const auto* bias = static_cast<const char*>(operands_.bias);
-    epilogue_(z, z_stride, bias ? bias + n * word_bytes_ : nullptr, operands_.scale,
-              static_cast<char*>(operands_.out) + (m * problem_.n + n) * element_bytes_, problem_.n,
-              rows, columns);
+    const auto* all = static_cast<const char*>(operands_.bias);
+    const char* const bias = all ? all + n * word_bytes_ : nullptr;
+    const int64_t place = (m * problem_.n + n) * element_bytes_;
+    if (operands_.z) {
+      epilogue_(z, z_stride, bias, 0, static_cast<char*>(operands_.z) + place, problem_.n, rows,
+                columns);
+    }
+    epilogue_(z, z_stride, bias, operands_.scale, static_cast<char*>(operands_.out) + place,
+              problem_.n, rows, columns);
   }
 
   const Problem& problem_;

@@ -76,8 +76,9 @@ class Bias {
 enum class Route { automatic, packed, batch_invariant, torch_gemm };
 
 void run(const Isa& isa, Route route, const Tensor& x, const Tensor& weight,
-         const std::optional<Tensor>& bias, double scale, const Tensor& out, int64_t m, int64_t n,
-         int64_t k, int64_t x_stride_m, int64_t x_stride_k) {
+         const std::optional<Tensor>& bias, double scale, const Tensor& out,
+         const std::optional<Tensor>& z, int64_t m, int64_t n, int64_t k, int64_t x_stride_m,
+         int64_t x_stride_k) {
   const DType dtype = dtype_of(x);
   const Bias wide_bias(bias, dtype, n);
   Problem problem{};
@@ -92,7 +93,8 @@ void run(const Isa& isa, Route route, const Tensor& x, const Tensor& weight,
   problem.w_stride_k = weight.stride(1);
   problem.alignment = fusedops::size_of(dtype);
   const fusedops::cpu::Operands operands = {x.data_ptr(), weight.data_ptr(), wide_bias.data(),
-                                            scale, out.mutable_data_ptr()};
+                                            scale, out.mutable_data_ptr(),
+                                            z ? z->mutable_data_ptr() : nullptr};
   if (route == Route::torch_gemm ||
       (route == Route::automatic && !fusedops::cpu::prefers_packed(isa, problem))) {
     fusedops::cpu::run_torch_gemm(isa, problem, operands);
@@ -104,10 +106,10 @@ void run(const Isa& isa, Route route, const Tensor& x, const Tensor& weight,
 }
 
 void launch(Tensor x, Tensor weight, std::optional<Tensor> bias, double scale, Tensor out,
-            int64_t m, int64_t n, int64_t k, int64_t x_stride_m, int64_t x_stride_k,
-            bool batch_invariant) {
+            std::optional<Tensor> z, int64_t m, int64_t n, int64_t k, int64_t x_stride_m,
+            int64_t x_stride_k, bool batch_invariant) {
   run(fastest_isa(), batch_invariant ? Route::batch_invariant : Route::automatic, x, weight, bias,
-      scale, out, m, n, k, x_stride_m, x_stride_k);
+      scale, out, z, m, n, k, x_stride_m, x_stride_k);
 }
 
 Route route_named(const std::string& name) {
@@ -122,8 +124,8 @@ Route route_named(const std::string& name) {
 void launch_as(std::string isa, std::string gemm, Tensor x, Tensor weight,
                std::optional<Tensor> bias, double scale, Tensor out, int64_t m, int64_t n,
                int64_t k, int64_t x_stride_m, int64_t x_stride_k) {
-  run(isa_named(isa), route_named(gemm), x, weight, bias, scale, out, m, n, k, x_stride_m,
-      x_stride_k);
+  run(isa_named(isa), route_named(gemm), x, weight, bias, scale, out, std::nullopt, m, n, k,
+      x_stride_m, x_stride_k);
 }
 
 void run_backward(const Isa& isa, const Tensor& grad, const Tensor& saved, double scale,
@@ -165,8 +167,8 @@ std::vector<std::string> isas() {
 
 STABLE_TORCH_LIBRARY(fusedops_cpu, m) {
   m.def(
-      "launch(Tensor x, Tensor weight, Tensor? bias, float scale, Tensor(a!) out, int m, int n, "
-      "int k, int x_stride_m, int x_stride_k, bool batch_invariant) -> ()");
+      "launch(Tensor x, Tensor weight, Tensor? bias, float scale, Tensor(a!) out, Tensor(b!)? z, "
+      "int m, int n, int k, int x_stride_m, int x_stride_k, bool batch_invariant) -> ()");
   m.def(
       "launch_as(str isa, str gemm, Tensor x, Tensor weight, Tensor? bias, float scale, "
       "Tensor(a!) out, int m, int n, int k, int x_stride_m, int x_stride_k) -> ()");

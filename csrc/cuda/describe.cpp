@@ -39,6 +39,7 @@ InstanceDescription describe(const Instance& instance, int index) {
           instance.summation,
           instance.cluster_m,
           instance.cluster_n,
+          instance.for_gradients,
           resources_of(instance.entry_symbol, instance.threads, instance.shared_memory),
           [&instance](const Problem& problem) { return instance.why_not(instance, problem); }};
 }

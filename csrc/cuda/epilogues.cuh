@@ -40,6 +40,13 @@ __device__ __forceinline__ void reciprocals(const float (&values)[4], float (&re
 
 // An epilogue is a pure function of (accumulator, bias), built from the operator's scalar.
 
+// z = acc + bias
+struct Linear {
+  __device__ __forceinline__ float operator()(float accumulator, float bias) const {
+    return accumulator + bias;
+  }
+};
+
 // z = acc + bias;  y = z + scale * sigmoid(z)
 struct SigmoidResidual {
   float scale;
@@ -86,6 +93,16 @@ struct SigmoidResidual {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) values[group][i] += scale * work[group][i];
     }
+  }
+};
+
+// The epilogue of a launch whose scale may be in memory, there to be read when the kernel runs.
+struct LaunchedSigmoidResidual {
+  float scale;
+  const float* in_memory;  // null: `scale` it is
+
+  __device__ __forceinline__ SigmoidResidual operator()() const {
+    return {in_memory == nullptr ? scale : *in_memory};
   }
 };
 

@@ -16,7 +16,9 @@ struct GemmArgs {
   const void* weight;
   const void* bias;  // null: no bias
   void* out;
+  void* z;  // as out, for z; null: not wanted
   double scale;
+  const float* scale_in_memory;  // null: `scale` it is
   Problem problem;
   int multiprocessors;
   cudaStream_t stream;
@@ -52,6 +54,7 @@ struct Instance {
   const void* entry;                 // the __global__ function
   const char* entry_symbol;          // its name as ptxas reports it, hence extern "C"
   int cluster_m = 1, cluster_n = 1;  // tiles whose blocks share operands
+  bool for_gradients = false;        // writes z where it is wanted, and reads a scale in memory
 };
 
 #if defined(__GNUC__)

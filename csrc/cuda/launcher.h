@@ -19,8 +19,11 @@ class Launcher {
   }
 
   cudaError_t operator()(const void* x, const void* weight, const void* bias, double scale,
-                         void* out, cudaStream_t stream) const {
+                         void* out, cudaStream_t stream, const float* scale_in_memory = nullptr,
+                         void* z = nullptr) const {
     GemmArgs args = settled_;
+    args.scale_in_memory = scale_in_memory;
+    args.z = z;
     args.x = x;
     args.weight = weight;
     args.bias = bias;

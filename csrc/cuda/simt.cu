@@ -27,7 +27,7 @@ std::vector<std::string> why_not(const Instance& instance, const Problem& proble
   return reasons;
 }
 
-template <class Config, void (*kKernel)(Params<SigmoidResidual>)>
+template <class Config, void (*kKernel)(Params<LaunchedSigmoidResidual>)>
 cudaError_t launch(const GemmArgs& args) {
   constexpr int kShared = sizeof(SharedStorage<Config>);
   static_assert(kShared <= 99 * 1024, "what one block may hold on sm_86 and sm_89");
@@ -39,14 +39,15 @@ cudaError_t launch(const GemmArgs& args) {
   }
   constexpr int kGroupM = 8;
   const Problem& problem = args.problem;
-  Params<SigmoidResidual> params{};
+  Params<LaunchedSigmoidResidual> params{};
   params.x = {static_cast<const float*>(args.x), problem.m, problem.x_stride_m, problem.x_stride_k};
   params.weight = {static_cast<const float*>(args.weight), problem.n, problem.w_stride_n,
                    problem.w_stride_k};
   params.k = problem.k;
   params.bias = {args.bias, bias_kind(args.bias, problem)};
-  params.epilogue = SigmoidResidual{static_cast<float>(args.scale)};
+  params.epilogue = LaunchedSigmoidResidual{static_cast<float>(args.scale), args.scale_in_memory};
   params.out = static_cast<float*>(args.out);
+  params.z = static_cast<float*>(args.z);
   params.tiles_m = static_cast<int>(tiles(problem.m, Config::kTileM));
   params.tiles_n = static_cast<int>(tiles(problem.n, Config::kTileN));
   params.group_m = std::min(params.tiles_m, kGroupM);
@@ -54,7 +55,7 @@ cudaError_t launch(const GemmArgs& args) {
   return cudaGetLastError();
 }
 
-template <class Config, void (*kKernel)(Params<SigmoidResidual>)>
+template <class Config, void (*kKernel)(Params<LaunchedSigmoidResidual>)>
 Instance instance(const char* label, const char* entry_symbol) {
   return {"cuda.simt",
           label,
@@ -72,7 +73,10 @@ Instance instance(const char* label, const char* entry_symbol) {
           &why_not<Config>,
           &launch<Config, kKernel>,
           reinterpret_cast<const void*>(kKernel),
-          entry_symbol};
+          entry_symbol,
+          /*cluster_m=*/1,
+          /*cluster_n=*/1,
+          /*for_gradients=*/true};
 }
 
 }  // namespace
@@ -85,7 +89,8 @@ Instance instance(const char* label, const char* entry_symbol) {
   extern "C" __global__ void __launch_bounds__(FUSEDOPS_SIMT_CONFIG(__VA_ARGS__)::kThreads,     \
                                                FUSEDOPS_SIMT_CONFIG(__VA_ARGS__)::kBlocksPerSM) \
       gemm_sig_res_simt_##NAME(                                                                 \
-          const __grid_constant__ fusedops::simt::Params<fusedops::SigmoidResidual> params) {   \
+          const __grid_constant__ fusedops::simt::Params<fusedops::LaunchedSigmoidResidual>     \
+              params) {                                                                         \
     fusedops::simt::simt_gemm<FUSEDOPS_SIMT_CONFIG(__VA_ARGS__)>(params);                       \
   }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "cuda/bias.cuh"
+#include "cuda/epilogues.cuh"
 
 // A GEMM without tensor cores, in IEEE float32, for any strides. cp.async brings single elements,
 // so that shared memory holds the operands with K outermost whatever their layout is. A thread
@@ -45,6 +46,7 @@ struct Params {
   Bias<float> bias;
   Epilogue epilogue;
   float* out;
+  float* z;  // null: not wanted
   int tiles_m, tiles_n;
   int group_m;  // tiles of M that share one sweep over N
 };
@@ -136,10 +138,10 @@ __device__ __forceinline__ Fragment<kGroups> read_fragment(const float* first, i
   return fragment;
 }
 
-template <int kSumsM, int kSumsN, class Epilogue>
-__device__ __forceinline__ void store(const Params<Epilogue>& params,
-                                      const float (&sums)[kSumsM][kSumsN], int64_t first_row,
-                                      int64_t first_column) {
+template <int kSumsM, int kSumsN, class Launched, class Epilogue>
+__device__ __forceinline__ void store(const Params<Launched>& params, float* results,
+                                      const Epilogue& epilogue, const float (&sums)[kSumsM][kSumsN],
+                                      int64_t first_row, int64_t first_column) {
   const int64_t n = params.weight.rows;
   const bool vectors = n % kVector == 0;
 #pragma unroll
@@ -155,9 +157,9 @@ __device__ __forceinline__ void store(const Params<Epilogue>& params,
       float y[kVector];
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        y[j] = params.epilogue(sums[i][group * kVector + j], bias[j]);
+        y[j] = epilogue(sums[i][group * kVector + j], bias[j]);
       }
-      float* const target = params.out + row * n + column;
+      float* const target = results + row * n + column;
       if (vectors) {
         if (column < n) *reinterpret_cast<float4*>(target) = make_float4(y[0], y[1], y[2], y[3]);
       } else {
@@ -238,7 +240,10 @@ __device__ __forceinline__ void simt_gemm(const Params<Epilogue>& params) {
     }
   }
   wait_for_copies<0>();
-  store(params, sums, first_m + row, first_n + column);
+  if (params.z != nullptr) {
+    store(params, params.z, Linear{}, sums, first_m + row, first_n + column);
+  }
+  store(params, params.out, params.epilogue(), sums, first_m + row, first_n + column);
 }
 
 }  // namespace fusedops::simt

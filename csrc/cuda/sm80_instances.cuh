@@ -74,6 +74,7 @@ cudaError_t launch(const GemmArgs& args) {
   params.weight = args.weight;
   params.bias = args.bias;
   params.out = args.out;
+  params.z = args.z;
   params.m = problem.m;
   params.n = problem.n;
   params.k = problem.k;
@@ -83,9 +84,9 @@ cudaError_t launch(const GemmArgs& args) {
   params.tiles_n = int(ceil_div(problem.n, Config::kTileN));
   params.group_m = params.tiles_m < kGroupM ? params.tiles_m : kGroupM;
   params.bias_kind = bias_kind(args.bias, problem);
-  params.vector_stores =
-      problem.n % kVectorElements == 0 && reinterpret_cast<uintptr_t>(args.out) % kVectorBytes == 0;
-  params.epilogue = Epilogue{static_cast<float>(args.scale)};
+  const auto results = reinterpret_cast<uintptr_t>(args.out) | reinterpret_cast<uintptr_t>(args.z);
+  params.vector_stores = problem.n % kVectorElements == 0 && results % kVectorBytes == 0;
+  params.epilogue = Epilogue{static_cast<float>(args.scale), args.scale_in_memory};
   kKernel<<<params.tiles_m * params.tiles_n, Config::kThreads, Config::kSharedMemory,
             args.stream>>>(params);
   return cudaGetLastError();
@@ -111,7 +112,10 @@ Instance instance(const char* label, const char* entry_symbol) {
                   &why_not<Config>,
                   &launch<Config, Epilogue, kKernel>,
                   reinterpret_cast<const void*>(kKernel),
-                  entry_symbol};
+                  entry_symbol,
+                  /*cluster_m=*/1,
+                  /*cluster_n=*/1,
+                  /*for_gradients=*/true};
 }
 
 }  // namespace fusedops::sm80
@@ -123,17 +127,17 @@ Instance instance(const char* label, const char* entry_symbol) {
 #define FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES, WARPS_M, WARPS_N) \
   gemm_sig_res_sm80_##PREFIX##_##M##x##N##x##K##_s##STAGES##_w##WARPS_M##x##WARPS_N
 
-#define FUSEDOPS_SM80_KERNEL(PREFIX, ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N)        \
-  extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, 1)                     \
-      FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES, WARPS_M, WARPS_N)(                         \
-          const __grid_constant__ fusedops::sm80::Params<fusedops::SigmoidResidual> params) { \
-    fusedops::sm80::multistage<FUSEDOPS_SM80_CONFIG(ELEMENT, SUMS, M, N, K, STAGES, WARPS_M,  \
-                                                    WARPS_N)>(params);                        \
+#define FUSEDOPS_SM80_KERNEL(PREFIX, ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N)            \
+  extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, 1) FUSEDOPS_SM80_ENTRY(    \
+      PREFIX, M, N, K, STAGES, WARPS_M, WARPS_N)(                                                 \
+      const __grid_constant__ fusedops::sm80::Params<fusedops::LaunchedSigmoidResidual> params) { \
+    fusedops::sm80::multistage<FUSEDOPS_SM80_CONFIG(ELEMENT, SUMS, M, N, K, STAGES, WARPS_M,      \
+                                                    WARPS_N)>(params);                            \
   }
 
 #define FUSEDOPS_SM80_INSTANCE(PREFIX, ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N)           \
   fusedops::sm80::instance<FUSEDOPS_SM80_CONFIG(ELEMENT, SUMS, M, N, K, STAGES, WARPS_M, WARPS_N), \
-                           fusedops::SigmoidResidual,                                              \
+                           fusedops::LaunchedSigmoidResidual,                                      \
                            &FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES, WARPS_M, WARPS_N)>(       \
       #PREFIX "_" #M "x" #N "x" #K "_s" #STAGES "_w" #WARPS_M "x" #WARPS_N,                        \
       FUSEDOPS_STRING(FUSEDOPS_SM80_ENTRY(PREFIX, M, N, K, STAGES, WARPS_M, WARPS_N))),

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cuda/bias.cuh"
+#include "cuda/epilogues.cuh"
 #include "cuda/sm80_operand.cuh"
 #include "cuda/sm80_primitives.cuh"
 #include "cuda/sm80_sums.cuh"
@@ -17,6 +18,7 @@ struct Params {
   const void* weight;
   const void* bias;
   void* out;
+  void* z;  // null: not wanted
   int64_t m, n, k;
   int64_t x_stride, weight_stride;  // elements between rows
   int tiles_m, tiles_n;
@@ -101,14 +103,15 @@ struct Fragments {
 
 // A warp turns its sums into results and stores them, 16 rows at a time through its own piece of
 // shared memory: no warp waits for another, and stores overlap the next rows' arithmetic.
-template <class Config, class Epilogue, class Sums>
-__device__ __forceinline__ void store_results(const Params<Epilogue>& params, const Sums& sums,
+template <class Config, class Launched, class Epilogue, class Sums>
+__device__ __forceinline__ void store_results(const Params<Launched>& params, void* results,
+                                              const Epilogue& epilogue, const Sums& sums,
                                               unsigned char* staging, const float* warp_bias,
                                               int64_t first_row, int64_t first_column) {
   using Element = typename Config::Element;
   constexpr int kVectors = Config::kWarpN / kVectorElements;
   const int lane = threadIdx.x % 32;
-  Element* const out = static_cast<Element*>(params.out) + first_row * params.n + first_column;
+  Element* const out = static_cast<Element*>(results) + first_row * params.n + first_column;
   const int rows = int(min(params.m - first_row, int64_t(Config::kWarpM)));
   const int columns = int(min(params.n - first_column, int64_t(Config::kWarpN)));
 
@@ -120,8 +123,8 @@ __device__ __forceinline__ void store_results(const Params<Epilogue>& params, co
       const float2 bias = *reinterpret_cast<const float2*>(warp_bias + j * 8 + lane % 4 * 2);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {  // rows r and r + 8 of an atom
-        const float y0 = params.epilogue(sums.sums[i][j][2 * half], bias.x);
-        const float y1 = params.epilogue(sums.sums[i][j][2 * half + 1], bias.y);
+        const float y0 = epilogue(sums.sums[i][j][2 * half], bias.x);
+        const float y1 = epilogue(sums.sums[i][j][2 * half + 1], bias.y);
         *reinterpret_cast<uint32_t*>(buffer + swizzled<kVectors>(half * 8 + lane / 4, j) +
                                      lane % 4 * 4) = pack(y0, y1, Element{});
       }
@@ -273,8 +276,16 @@ __device__ __forceinline__ void multistage(const Params<Epilogue>& params) {
 
   wait_copies<0>();
   __syncthreads();
-  store_results<Config>(params, sums, shared + warp * 2 * Config::kStagingBytes,
-                        shared_bias + warp_n, first_m + warp_m, first_n + warp_n);
+  const auto store = [&](void* results, const auto& epilogue) {
+    store_results<Config>(params, results, epilogue, sums,
+                          shared + warp * 2 * Config::kStagingBytes, shared_bias + warp_n,
+                          first_m + warp_m, first_n + warp_n);
+  };
+  if (params.z != nullptr) {
+    store(params.z, Linear{});
+    __syncwarp();  // the staging memory is free again
+  }
+  store(params.out, params.epilogue());
 }
 
 }  // namespace fusedops::sm80

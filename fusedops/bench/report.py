@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import string
 import sys
@@ -74,7 +75,7 @@ class Report:
         return cls(rows=rows, **document)
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(_rounded(asdict(self)), indent=1) + "\n")
+        write_whole(path, json.dumps(_rounded(asdict(self)), indent=1) + "\n")
 
     @property
     def arithmetic(self) -> str:
@@ -85,6 +86,14 @@ class Report:
         """Every peer, the operator, and every kernel that has a time, in the order they came."""
         names = (name for row in self.rows for name in row.microseconds)
         return list(dict.fromkeys(map(kernel_of, names)))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that whatever interrupts leaves the old one or the new."""
+    path = path.resolve()
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
 
 
 def versions() -> dict[str, str | None]:
@@ -119,11 +128,18 @@ def command() -> str:
     for word in sys.argv[1:]:
         skipping = skipping and not word.startswith("--")
         if not skipping:
-            words.append(Path(word).name)
+            words.append(_without_folder(word))
         if word == "--shapes":
             words.append("...")
             skipping = True
     return "python -m fusedops " + " ".join(words)
+
+
+def _without_folder(word: str) -> str:
+    if not word.startswith("--"):
+        return Path(word).name
+    option, equals, value = word.partition("=")
+    return f"{option}{equals}{Path(value).name}"
 
 
 class Columns:

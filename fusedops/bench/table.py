@@ -4,42 +4,50 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from fusedops.bench.measure import is_ours
 from fusedops.bench.peaks import FP16_ACCUMULATION, TF32
-from fusedops.bench.report import Report
+from fusedops.bench.report import Report, write_whole
 from fusedops.plans import device_facts
 from fusedops.registry import Measurement, Table
 
 MOST_OF_A_SHAPE = 6
 NEAR = 1.1
-"""A shape lists so many configurations, those that take at most NEAR times the fastest's time. Left
-out one at a time, 130 shapes in bfloat16 on an NVIDIA H200 lose 5 % to the fastest configuration
-known at each; with the nearest shape's fastest alone, 10 %."""
+"""A shape lists so many configurations, those that take at most NEAR times the fastest's time:
+enough to speak for its neighbours, as benchmarks/left_out.py shows of a table."""
 
 
-def add_to_table(path: Path, device: torch.device, report: Report) -> None:
-    """Write each shape's fastest configurations; keep the file's other shapes and dtypes.
+def table_so_far(path: Path, device: torch.device) -> Table:
+    """The file's table, or an empty one. Raises ValueError for what is no table of this card."""
+    facts = device_facts(device)
+    if not path.exists():
+        return Table(facts["device_name"], facts["capability"], ())
+    table = Table.read(path)
+    if table.device != facts["device_name"]:
+        raise ValueError(f"{path} is the table of {table.device}; this is {facts['device_name']}")
+    return table
+
+
+def write_table(path: Path, before: Table, report: Report) -> None:
+    """Write each shape's fastest configurations; keep the table's other shapes and dtypes.
 
     A report with sums in float16 adds to what float16 has without them.
     """
-    before = Table.parse(json.loads(path.read_text())).measurements if path.exists() else ()
     arithmetic = TF32 if report.precision == TF32 else report.dtype
+    packages = ", ".join(f"{name} {each}" for name, each in report.versions.items() if each)
+    origin = f"{report.date}, {packages}, {report.method}: {report.command}"
     measured = [
-        Measurement(*row.shape, arithmetic, *_kernel_and_config(name), round(time, 2))
+        Measurement(*row.shape, arithmetic, *_kernel_and_config(name), round(time, 2), origin)
         for row in report.rows
         for name, time in _fastest(row.microseconds)
     ]
     replaced = {_key(row, report.precision) for row in measured}
-    kept = (row for row in before if _key(row, report.precision) not in replaced)
-    packages = ", ".join(f"{name} {each}" for name, each in report.versions.items() if each)
-    origin = f"{report.date}, {packages}, {report.method}: {report.command}"
-    facts = device_facts(device)
-    table = Table(facts["device_name"], facts["capability"], origin, (*kept, *measured))
-    path.write_text(one_row_a_line(table))
+    kept = (row for row in before.measurements if _key(row, report.precision) not in replaced)
+    write_whole(path, one_row_a_line(replace(before, measurements=(*kept, *measured))))
 
 
 def _fastest(microseconds: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -13,25 +13,28 @@ from fusedops.checks import DTYPES
 from fusedops.registry import dtype_name
 
 
-def size(text: str) -> int:
-    """A size from 1 up."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a size is a number from 1 up; got {text!r}")
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it is a whole number from 1 up; got {text!r}")
     return int(text)
 
 
 def shape(text: str) -> Shape:
     """``MxNxK`` -> (m, n, k)."""
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"a shape is MxNxK, as 1024x8192x8192; got {text!r}")
-    m, n, k = map(size, parts)
+    m, n, k = map(positive, parts)
     return m, n, k
 
 
 def shapes(text: str) -> list[Shape]:
     """Shapes separated by commas."""
-    return [shape(each) for each in text.split(",") if each]
+    found = [shape(each) for each in text.split(",") if each]
+    if not found:
+        raise argparse.ArgumentTypeError(f"no shape in {text!r}")
+    return found
 
 
 def names_of(known: Callable[[], Mapping[str, Any]]) -> Callable[[str], list[Any]]:
@@ -54,6 +57,27 @@ def dtype(text: str) -> torch.dtype:
     if text not in known:
         raise argparse.ArgumentTypeError(f"known dtypes: {', '.join(known)}; got {text!r}")
     return known[text]
+
+
+def add_switches(parser: argparse.ArgumentParser) -> None:
+    """PyTorch's switches of the arithmetic, for ``misplaced_switch`` to look over."""
+    allowed = parser.add_mutually_exclusive_group()
+    allowed.add_argument(
+        "--allow-tf32", action="store_true", help="set PyTorch's switch, for float32"
+    )
+    allowed.add_argument("--allow-fp16-accumulation", action="store_true", help="for float16")
+
+
+def misplaced_switch(args: argparse.Namespace, dtype: torch.dtype) -> str | None:
+    """Why a switch means nothing for the dtype."""
+    switches = {
+        "--allow-tf32": (args.allow_tf32, torch.float32),
+        "--allow-fp16-accumulation": (args.allow_fp16_accumulation, torch.float16),
+    }
+    for name, (given, of) in switches.items():
+        if given and dtype is not of:
+            return f"{name} is a switch of {dtype_name(of)}'s, and this is {dtype_name(dtype)}"
+    return None
 
 
 def device(text: str | None) -> torch.device:

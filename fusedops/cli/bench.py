@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from fusedops.bench import report as reports
 from fusedops.bench import workload
 from fusedops.bench.peaks import FP16_ACCUMULATION, IEEE, TF32, peaks_of
 from fusedops.bench.peers import DEFAULT, PEERS, beside
+from fusedops.bench.plot import draw, suffixes
 from fusedops.bench.suite import EVERY_ROW, NO_ROWS, Suite, ready
-from fusedops.bench.table import add_to_table
+from fusedops.bench.table import table_so_far, write_table
 from fusedops.bench.workload import Shape, shape_name
 from fusedops.cli import arguments
 from fusedops.registry import FEW_ROWS, dtype_name
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", type=arguments.dtype, help="default: bfloat16, float32 on a CPU")
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")
-    parser.add_argument("--rounds", type=arguments.size, default=25)
+    parser.add_argument("--rounds", type=arguments.positive, default=25)
     parser.add_argument(
         "--peers",
         type=arguments.names_of(lambda: PEERS),
@@ -60,11 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a Python file with gemm_sig_res(x, weight, bias, scale), to be timed as well",
     )
-    allowed = parser.add_mutually_exclusive_group()
-    allowed.add_argument(
-        "--allow-tf32", action="store_true", help="set PyTorch's switch, for ours and for the peers"
-    )
-    allowed.add_argument("--allow-fp16-accumulation", action="store_true", help="likewise")
+    arguments.add_switches(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them (needs matplotlib)")
 
@@ -72,11 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @torch.no_grad()
 def main(args: argparse.Namespace) -> int:
     device = arguments.device(args.device)
-    complaint = nonsense(args, device)
-    if complaint:
+    if complaint := next(nonsense(args, device), None):
         print(complaint, file=sys.stderr)
         return 2
     suite = suite_of(args, device)
+    if args.beside and (why := suite.absent.get(args.beside.stem)):
+        print(f"--beside: {why}", file=sys.stderr)
+        return 2
+    before = table_so_far(args.table, device) if args.table else None
     for name, why in suite.absent.items():
         print(f"absent: {name}: {why}")
     columns = reports.Columns([peer.name for peer in suite.peers], suite.able())
@@ -89,8 +90,12 @@ def main(args: argparse.Namespace) -> int:
         print(columns.row(row), flush=True)
         for name, why in row.failures.items():
             print(f"  not timed: {name}: {why}", flush=True)
-        if args.json:  # a long run that is cut short keeps what it has
-            suite.report(rows, {}).write(args.json)
+        # A long run that is cut short keeps what it has.
+        so_far = suite.report(rows, {})
+        if args.json:
+            so_far.write(args.json)
+        if before is not None:
+            write_table(args.table, before, so_far)
     host = {} if args.graph else suite.host()
     if host:
         print(f"\nhost microseconds per call, {shape_name(workload.HOST)}")
@@ -99,35 +104,40 @@ def main(args: argparse.Namespace) -> int:
     report = suite.report(rows, host)
     if args.json:
         report.write(args.json)
-    if args.table:
-        add_to_table(args.table, device, report)
     if args.plot:
-        from fusedops.bench.plot import draw
-
         draw(report, args.plot)
     peers = {peer.name for peer in suite.peers}
     return 1 if any(name not in peers for row in rows for name in row.failures) else 0
 
 
-def nonsense(args: argparse.Namespace, device: torch.device) -> str | None:
+def nonsense(args: argparse.Namespace, device: torch.device) -> Iterator[str]:
     """Why the request makes no sense, before anything is measured."""
+    if complaint := arguments.misplaced_switch(args, dtype_of(args, device)):
+        yield complaint
     if args.graph and device.type != "cuda":
-        return "--graph replays CUDA graphs: it needs a CUDA device, and this is a CPU"
+        yield "--graph replays CUDA graphs: it needs a CUDA device, and this is a CPU"
     if args.table and not (args.configs and device.type == "cuda"):
-        return "--table is for a card, and for --configs: it names the best configuration of all"
+        yield "--table is for a card, and for --configs: it names the best configuration of all"
     if args.beside and not args.beside.is_file():
-        return f"--beside: there is no file {args.beside}"
+        yield f"--beside: there is no file {args.beside}"
     for path in (args.json, args.plot, args.table):
         if path and not os.access(path.parent, os.W_OK):
-            return f"{path} cannot be written: no folder {path.parent} to write to"
+            yield f"{path} cannot be written: no folder {path.parent} to write to"
+        if path and path.exists() and not path.is_file():
+            yield f"{path} cannot be written: it is there, and is no file"
+    if args.table:
+        try:
+            table_so_far(args.table, device)
+        except ValueError as error:
+            yield f"--table: {error}"
     if args.plot and find_spec("matplotlib") is None:
-        return "--plot needs matplotlib: pip install matplotlib, or fusedops[plot]"
-    return None
+        yield "--plot needs matplotlib: pip install matplotlib, or fusedops[plot]"
+    elif args.plot and args.plot.suffix not in suffixes():
+        yield f"--plot: {args.plot} ends in none of {' '.join(suffixes())}"
 
 
 def suite_of(args: argparse.Namespace, device: torch.device) -> Suite:
-    on_gpu = device.type == "cuda"
-    dtype = args.dtype or (torch.bfloat16 if on_gpu else torch.float32)
+    dtype = dtype_of(args, device)
     peers, absent = ready(
         [*args.peers, *([beside(args.beside)] if args.beside else [])], device, dtype
     )
@@ -146,6 +156,11 @@ def suite_of(args: argparse.Namespace, device: torch.device) -> Suite:
         replayed_rows=EVERY_ROW if args.graph else FEW_ROWS if args.table else NO_ROWS,
         every_config=args.configs,
     )
+
+
+def dtype_of(args: argparse.Namespace, device: torch.device) -> torch.dtype:
+    default = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return args.dtype or default
 
 
 def default_shapes(args: argparse.Namespace, device: torch.device) -> tuple[Shape, ...]:

@@ -110,7 +110,7 @@ PROBES: dict[str, Callable[[], Any]] = {
     "cards": _cards,
     "backends": _backends,
     "kernels, on a plain float16 problem here": _kernels,
-    "tables": lambda: {name: table.origin for name, table in shipped_tables().items()},
+    "tables": lambda: {name: table.origins for name, table in shipped_tables().items()},
     "settings in force": lambda: {
         each.name: each.read() for each in settings.VARIABLES if each.read() != each.default
     },

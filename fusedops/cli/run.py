@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", type=arguments.dtype, help="default: float16 on a GPU, float32 on a CPU"
     )
     parser.add_argument("--device", help="default: cuda where there is one, else cpu")
-    parser.add_argument("--rounds", type=int, default=25, help="timing rounds")
+    parser.add_argument("--rounds", type=arguments.positive, default=25, help="timing rounds")
 
 
 @torch.inference_mode()

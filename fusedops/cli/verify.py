@@ -29,13 +29,17 @@ Step = Callable[["Tally"], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--examples", type=int, default=200, help="for each kernel (default 200)")
+    parser.add_argument(
+        "--examples", type=arguments.positive, default=200, help="for each kernel (default 200)"
+    )
     parser.add_argument("--backend", choices=("auto", *BACKENDS), help="only this backend")
     parser.add_argument("--kernel", help="only this kernel")
     parser.add_argument("--case", help="replay one example, as a failure printed it")
     parser.add_argument("--epilogue", action="store_true", help="only the table of all 16-bit z")
     parser.add_argument("--no-epilogue", action="store_true", help="leave that table out")
-    parser.add_argument("--largest", type=int, help="cap on every size, where a tool slows it down")
+    parser.add_argument(
+        "--largest", type=arguments.positive, help="cap on every size, where a tool slows it down"
+    )
     parser.add_argument(
         "--tight", action="store_true", help="no surroundings: for compute-sanitizer"
     )
