@@ -18,6 +18,7 @@ namespace fusedops {
 
 #ifndef FUSEDOPS_CUDA
 std::vector<InstanceDescription> describe_instances() { return {}; }
+std::vector<BackwardDescription> describe_backward_instances() { return {}; }
 #endif
 
 namespace {
@@ -72,7 +73,54 @@ py::object launcher(const InstanceDescription& description, int64_t m, int64_t n
 }
 #endif
 
-py::list resources(const InstanceDescription& instance) {
+BackwardProblem backward_problem(int64_t m, int64_t n, DType dtype, int steps,
+                                 const std::optional<std::string>& bias_dtype,
+                                 const std::optional<std::string>& scale_dtype, bool wants_dscale) {
+  BackwardProblem problem{};
+  problem.m = m;
+  problem.n = n;
+  problem.dtype = dtype;
+  problem.steps = steps;
+  if (bias_dtype) problem.bias_dtype = dtype_named(*bias_dtype);
+  if (scale_dtype) problem.scale_dtype = dtype_named(*scale_dtype);
+  problem.wants_dscale = wants_dscale;
+  return problem;
+}
+
+std::vector<std::string> backward_why_not(const BackwardDescription& instance, int64_t m, int64_t n,
+                                          const std::string& dtype, int steps,
+                                          std::optional<std::pair<int, int>> capability) {
+  BackwardProblem problem =
+      backward_problem(m, n, dtype_named(dtype), steps, std::nullopt, std::nullopt, false);
+  problem.capability = capability ? 10 * capability->first + capability->second : 0;
+  return instance.why_not(problem);
+}
+
+std::pair<int64_t, int64_t> backward_workspace(const BackwardDescription& instance, int64_t m,
+                                               int64_t n,
+                                               const std::optional<std::string>& bias_dtype,
+                                               bool wants_dscale, int multiprocessors) {
+  const BackwardProblem problem =
+      backward_problem(m, n, instance.dtype, 0, bias_dtype, std::nullopt, wants_dscale);
+  return instance.workspace(problem, multiprocessors);
+}
+
+#ifdef FUSEDOPS_CUDA
+py::object backward_launcher(const BackwardDescription& description, int64_t m, int64_t n,
+                             int steps, const std::optional<std::string>& bias_dtype,
+                             const std::optional<std::string>& scale_dtype, bool wants_dscale,
+                             int multiprocessors) {
+  const BackwardProblem problem =
+      backward_problem(m, n, description.dtype, steps, bias_dtype, scale_dtype, wants_dscale);
+  PyObject* const function = launch_function(
+      BackwardLauncher(backward_instances()[description.index], problem, multiprocessors));
+  if (function == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(function);
+}
+#endif
+
+template <class Description>
+py::list resources(const Description& instance) {
   py::list all;
   for (const InstanceResources& each : instance.resources) {
     all.append(py::dict(
@@ -148,7 +196,7 @@ PYBIND11_MODULE(_catalogue, module) {
       .def_readonly("spacing", &InstanceDescription::spacing)
       .def_readonly("summation", &InstanceDescription::summation)
       .def_readonly("for_gradients", &InstanceDescription::for_gradients)
-      .def_property_readonly("resources", &fusedops::resources)
+      .def_property_readonly("resources", &fusedops::resources<InstanceDescription>)
       .def("why_not", &fusedops::why_not, py::kw_only(), py::arg("m"), py::arg("n"), py::arg("k"),
            py::arg("dtype"), py::arg("bias_dtype"), py::arg("x_strides"), py::arg("weight_strides"),
            py::arg("alignment"), py::arg("capability"), py::arg("allow_tf32"),
@@ -164,6 +212,37 @@ PYBIND11_MODULE(_catalogue, module) {
 #endif
       .def("__repr__", &fusedops::repr);
 
+  using fusedops::BackwardDescription;
+  py::class_<BackwardDescription>(module, "BackwardInstance")
+      .def_readonly("kernel", &BackwardDescription::kernel)
+      .def_readonly("label", &BackwardDescription::label)
+      .def_readonly("index", &BackwardDescription::index)
+      .def_property_readonly("dtype",
+                             [](const BackwardDescription& self) { return name(self.dtype); })
+      .def_readonly("min_capability", &BackwardDescription::min_capability)
+      .def_readonly("threads", &BackwardDescription::threads)
+      .def_readonly("unit_roundoff", &BackwardDescription::unit_roundoff)
+      .def_property_readonly("resources", &fusedops::resources<BackwardDescription>)
+      .def("why_not", &fusedops::backward_why_not, py::kw_only(), py::arg("m"), py::arg("n"),
+           py::arg("dtype"), py::arg("steps"), py::arg("capability"),
+           "Every reason this instance cannot run the problem; empty means it can.")
+      .def("workspace", &fusedops::backward_workspace, py::kw_only(), py::arg("m"), py::arg("n"),
+           py::arg("bias_dtype"), py::arg("wants_dscale"), py::arg("multiprocessors"),
+           "How many floats of partial sums, and zeroed 32-bit counters, a launch needs.")
+#ifdef FUSEDOPS_CUDA
+      .def("launcher", &fusedops::backward_launcher, py::kw_only(), py::arg("m"), py::arg("n"),
+           py::arg("steps"), py::arg("bias_dtype"), py::arg("scale_dtype"), py::arg("wants_dscale"),
+           py::arg("multiprocessors"),
+           "The launch of a problem that why_not has no reason against, on the current device: a "
+           "function of the addresses of grad and saved, scale, the addresses of a scale on the "
+           "device, dz, dbias, dscale, partial sums and counters, and the stream. 0 is none.")
+#endif
+      .def("__repr__", [](const BackwardDescription& self) {
+        return "<" + self.kernel + " " + self.label + ">";
+      });
+
+  module.def("backward_instances", &fusedops::describe_backward_instances,
+             "Every compiled kernel of the gradient, in the order of its index.");
   module.def("instances", &fusedops::describe_instances,
              "Every compiled kernel instance, in the order of its index.");
   module.def("build_info", &fusedops::build_info,

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/problem.h"
@@ -31,6 +32,20 @@ struct InstanceDescription {
   std::function<std::vector<std::string>(const Problem&)> why_not;
 };
 
+// A compiled kernel of the gradient with respect to z.
+struct BackwardDescription {
+  std::string kernel, label;
+  int index;
+  DType dtype;
+  int min_capability, threads;
+  double unit_roundoff;
+  std::vector<InstanceResources> resources;
+  std::function<std::vector<std::string>(const BackwardProblem&)> why_not;
+  // Floats of partial sums and counters that a launch needs, by the card's multiprocessors.
+  std::function<std::pair<int64_t, int64_t>(const BackwardProblem&, int)> workspace;
+};
+
 std::vector<InstanceDescription> describe_instances();
+std::vector<BackwardDescription> describe_backward_instances();
 
 }  // namespace fusedops

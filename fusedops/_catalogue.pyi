@@ -91,5 +91,69 @@ class Instance:
         multiprocessors: int,
     ) -> _Launch: ...
 
+class _LaunchBackward(Protocol):
+    def __call__(
+        self,
+        grad: int,
+        saved: int,
+        scale: float,
+        device_scale: int,
+        dz: int,
+        dbias: int,
+        dscale: int,
+        partials: int,
+        counters: int,
+        stream: int,
+        /,
+    ) -> None: ...
+
+class BackwardInstance:
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def min_capability(self) -> int: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def unit_roundoff(self) -> float: ...
+    @property
+    def resources(self) -> list[Resources]: ...
+    def why_not(
+        self,
+        *,
+        m: int,
+        n: int,
+        dtype: str,
+        steps: int,
+        capability: tuple[int, int] | None,
+    ) -> list[str]: ...
+    def workspace(
+        self,
+        *,
+        m: int,
+        n: int,
+        bias_dtype: str | None,
+        wants_dscale: bool,
+        multiprocessors: int,
+    ) -> tuple[int, int]: ...
+    def launcher(
+        self,
+        *,
+        m: int,
+        n: int,
+        steps: int,
+        bias_dtype: str | None,
+        scale_dtype: str | None,
+        wants_dscale: bool,
+        multiprocessors: int,
+    ) -> _LaunchBackward: ...
+
 def instances() -> list[Instance]: ...
+def backward_instances() -> list[BackwardInstance]: ...
 def build_info() -> BuildInfo: ...

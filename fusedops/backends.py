@@ -10,10 +10,12 @@ from types import MappingProxyType
 import torch
 
 from fusedops import native, reference
+from fusedops.cpu_backend import BACKWARD as CPU_BACKWARD
 from fusedops.cpu_backend import KERNELS as CPU_KERNELS
-from fusedops.cuda_backend import cuda_kernels
+from fusedops.cuda_backend import cuda_backward_kernels, cuda_kernels
 from fusedops.numerics import FP32_ROUNDOFF, FP64_ROUNDOFF, TENSOR_CORE_CHAIN, TF32_ROUNDOFF
 from fusedops.registry import Accumulation, BackwardProblem, Kernel, Launch, Problem
+from fusedops.triton_kernels import BACKWARD as TRITON_BACKWARD
 from fusedops.triton_kernels import KERNELS as TRITON_KERNELS
 
 
@@ -26,7 +28,7 @@ def kernels() -> tuple[Kernel, ...]:
 @cache
 def backward_kernels() -> tuple[Kernel, ...]:
     """Every kernel of the gradient with respect to z."""
-    return (REFERENCE_BACKWARD,)
+    return (*cuda_backward_kernels(), TRITON_BACKWARD, CPU_BACKWARD, REFERENCE_BACKWARD)
 
 
 @cache

@@ -9,7 +9,7 @@ import torch
 
 from fusedops import backends, settings
 from fusedops.override import asked, request
-from fusedops.plans import device_facts, keep, kept, named, profiling
+from fusedops.plans import alignment, device_facts, keep, kept, named, profiling
 from fusedops.registry import BackwardProblem, Launch, Request, backward_problem, select
 
 _log = logging.getLogger("fusedops")
@@ -43,8 +43,8 @@ def compute(
     if m == 0 or n == 0:
         return dz, dbias.zero_(), dscale.zero_()
     key = (
-        "backward", m, n, grad.dtype, grad.device, steps, wants_dz, bias_dtype, wants_dscale,
-        scale_dtype, wanted, settings.triton_interpreter(), profiling(),
+        "backward", m, n, grad.dtype, grad.device, alignment(grad, saved), steps, wants_dz,
+        bias_dtype, wants_dscale, scale_dtype, wanted, settings.triton_interpreter(), profiling(),
     )  # fmt: skip
     launch = kept(key)
     if launch is None:
@@ -58,6 +58,7 @@ def compute(
             wants_dscale=wants_dscale,
             scale_dtype=scale_dtype,
             interpreted=settings.triton_interpreter(),
+            alignment=alignment(grad, saved),
             **device_facts(grad.device),
         )
         capturing = grad.is_cuda and torch.cuda.is_current_stream_capturing()

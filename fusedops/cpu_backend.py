@@ -1,4 +1,4 @@
-"""The C++ CPU kernel as a Kernel value."""
+"""The C++ CPU kernels as Kernel values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from fusedops import native
 from fusedops.numerics import FP32_ROUNDOFF, FP64_ROUNDOFF
-from fusedops.registry import Accumulation, Kernel, Launch, Problem
+from fusedops.registry import Accumulation, BackwardProblem, Kernel, Launch, Problem
 
 
 def _accumulation(problem: Problem) -> Accumulation:
@@ -51,4 +51,43 @@ KERNELS = (
         writes_z=True,
         reads_scale=True,
     ),
+)
+
+
+def _prepare_backward(problem: Problem, config: None) -> Launch:
+    assert isinstance(problem, BackwardProblem)
+    reason = native.load(native.CPU_LIBRARY)
+    if reason:
+        raise RuntimeError(reason)
+    run = torch.ops.fusedops_cpu.backward.default
+    steps, sizes = problem.steps, (problem.m, problem.n)
+    wide = torch.promote_types(problem.dtype, torch.float32)
+
+    def launch(
+        grad: torch.Tensor,
+        saved: torch.Tensor,
+        scale: float | torch.Tensor,
+        dz: torch.Tensor | None,
+        dbias: torch.Tensor | None,
+        dscale: torch.Tensor | None,
+    ) -> None:
+        sums = None if dbias is None else dbias.to(wide)  # itself, if it is that wide
+        scale_sum = None if dscale is None else torch.empty((), dtype=torch.float64)
+        run(grad, saved, float(scale), steps, dz, sums, scale_sum, *sizes)
+        if dbias is not None and sums is not None and sums is not dbias:
+            dbias.copy_(sums)
+        if dscale is not None and scale_sum is not None:
+            dscale.copy_(scale_sum)
+
+    return launch
+
+
+BACKWARD = Kernel(
+    name="cpu.backward",
+    backend="cpu",
+    accumulation=_accumulation,
+    why_not=_why_not,
+    configs=lambda problem: (None,),
+    prepare=_prepare_backward,
+    reads_scale=True,
 )

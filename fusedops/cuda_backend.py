@@ -13,6 +13,7 @@ import torch
 from fusedops import native
 from fusedops.registry import (
     Accumulation,
+    BackwardProblem,
     Kernel,
     Launch,
     Problem,
@@ -22,6 +23,7 @@ from fusedops.registry import (
     strips_time,
     tiled_time,
 )
+from fusedops.workspace import workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,3 +215,97 @@ def _prepare(problem: Problem, config: Instance) -> Launch:
 
     plain = not problem.writes_z and problem.scale_dtype is None
     return launch if plain else launch_for_gradient
+
+
+def cuda_backward_kernels() -> tuple[Kernel, ...]:
+    """The compiled kernel of the gradient with respect to z; its instances differ in dtype."""
+    catalogue = native.catalogue()
+    instances = () if catalogue is None else tuple(catalogue.backward_instances())
+    if not instances:
+        return ()
+    return (
+        Kernel(
+            name=instances[0].kernel,
+            backend="cuda",
+            accumulation=lambda problem: Accumulation(instances[0].unit_roundoff),
+            why_not=partial(_backward_why_not, instances),
+            configs=partial(_backward_configs, instances),
+            prepare=partial(_prepare_backward, instances),
+            reads_scale=True,
+        ),
+    )
+
+
+def _backward_reasons(instance: Any, problem: BackwardProblem) -> tuple[str, ...]:
+    if problem.device != "cuda":
+        return (f"it runs on CUDA tensors; these are on {problem.device}",)
+    return tuple(
+        instance.why_not(
+            m=problem.m,
+            n=problem.n,
+            dtype=dtype_name(problem.dtype),
+            steps=problem.steps,
+            capability=problem.capability,
+        )
+    )
+
+
+def _backward_why_not(instances: Sequence[Any], problem: Problem) -> tuple[str, ...]:
+    if not isinstance(problem, BackwardProblem):
+        return (f"the operator is {problem.op}, and it computes its gradient",)
+    same_dtype = [each for each in instances if each.dtype == dtype_name(problem.dtype)]
+    return min((_backward_reasons(each, problem) for each in same_dtype or instances), key=len)
+
+
+def _backward_configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]:
+    assert isinstance(problem, BackwardProblem)
+    able = [each for each in instances if not _backward_reasons(each, problem)]
+    return tuple(Instance(each.index, each.label) for each in able)
+
+
+def _prepare_backward(instances: Sequence[Any], problem: Problem, config: Instance) -> Launch:
+    assert isinstance(problem, BackwardProblem)
+    compiled = instances[config.index]
+    bias_dtype, scale_dtype = problem.bias_dtype, problem.scale_dtype
+    results = {
+        "bias_dtype": None if bias_dtype is None else dtype_name(bias_dtype),
+        "wants_dscale": problem.wants_dscale,
+        "multiprocessors": problem.multiprocessors,
+    }
+    start = compiled.launcher(
+        m=problem.m,
+        n=problem.n,
+        steps=problem.steps,
+        scale_dtype=None if scale_dtype is None else dtype_name(scale_dtype),
+        **results,
+    )
+    partials, counters = compiled.workspace(m=problem.m, n=problem.n, **results)
+    scratch = workspace(partials, torch.float32, counters)
+    current_stream = torch._C._cuda_getCurrentRawStream
+
+    def launch(
+        grad: torch.Tensor,
+        saved: torch.Tensor,
+        scale: float | torch.Tensor,
+        dz: torch.Tensor | None,
+        dbias: torch.Tensor | None,
+        dscale: torch.Tensor | None,
+    ) -> None:
+        sums, arrivals = scratch(grad.device)
+        number, on_device = (
+            (0.0, scale.data_ptr()) if isinstance(scale, torch.Tensor) else (scale, 0)
+        )
+        start(
+            grad.data_ptr(),
+            saved.data_ptr(),
+            number,
+            on_device,
+            0 if dz is None else dz.data_ptr(),
+            0 if dbias is None else dbias.data_ptr(),
+            0 if dscale is None else dscale.data_ptr(),
+            sums.data_ptr(),
+            arrivals.data_ptr(),
+            current_stream(grad.get_device()),
+        )
+
+    return launch

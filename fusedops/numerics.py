@@ -6,6 +6,7 @@ docs/numerics.md derives it; nothing else in the project states it.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ TF32_ROUNDOFF = 2.0**-11
 TENSOR_CORE_CHAIN = 1 / 8
 
 _EPILOGUE_ROUNDINGS = 8
+_BISECTIONS = 64
 _TENSOR_CORE_STEP = 16  # products added at once, and rounded once
 
 
@@ -124,3 +126,92 @@ def fraction_of_bound(y: torch.Tensor, expected: torch.Tensor, bound: torch.Tens
     special = torch.where(same, 0.0, math.inf)
     fraction = torch.where(expected.isfinite(), fraction, special)
     return torch.where(fraction.isnan(), math.inf, fraction)
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What the backward operator computes, or the largest errors allowed for it, in float64.
+
+    ``dz`` has grad's shape, ``dbias`` that of its last dimension, ``dscale`` none.
+    """
+
+    dz: torch.Tensor
+    dbias: torch.Tensor
+    dscale: torch.Tensor
+
+
+def oracle_z(y: torch.Tensor, scale: float) -> torch.Tensor:
+    """The z of which y = z + scale * sigmoid(z), for a scale above -4: float64.
+
+    Newton's iteration inside a bracket that every value of y halves or better; none of it is shared
+    with what it checks. Beyond 10^4 sigmoid is 0 or 1 to the last bit, and so is all that follows.
+    """
+    y = y.double()
+    near = y.clamp(-1e4, 1e4)
+    low, high = near - max(scale, 0.0), near - min(scale, 0.0)
+    z = (low + high) / 2
+    for _ in range(_BISECTIONS):
+        sigmoid = torch.sigmoid(z)
+        residual = z + scale * sigmoid - near
+        low, high = torch.where(residual < 0, z, low), torch.where(residual > 0, z, high)
+        newton = z - residual / (1 + scale * sigmoid * torch.sigmoid(-z))
+        z = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+    return torch.where(y.abs() > 1e4, y, z)
+
+
+def expected_and_bound_of_gradients(
+    grad: torch.Tensor,
+    saved: torch.Tensor,
+    scale: float,
+    accumulation: Accumulation,
+    *,
+    from_y: bool,
+    bias_dtype: torch.dtype | None = None,
+    scale_dtype: torch.dtype | None = None,
+) -> tuple[Gradients, Gradients]:
+    """The oracle of the backward operator, and the largest error allowed for each number.
+
+    ``saved`` is y, or z where not ``from_y``; the dtypes are the results', grad's unless said. With
+    slope = dy/dz, u the accumulation's roundoff and sums over rows, or for dscale over all::
+
+        dz:      u_out |dz| + e,  e = 8 u |grad| (1 + |s|/4 + |s sigmoid''(z)| / slope (|y| + |s|))
+        dbias:   u_out |dbias|  + 4 sqrt(M + 2) u sum |dz| + sum e
+        dscale:  u_out |dscale| + 4 sqrt(MN + 2) u sum |grad sigmoid(z)| + 8 u sum |grad sigmoid(z)|
+
+    and the smallest subnormal of the result's dtype; the last part of e where z is to be found from
+    y. In float64, where the oracle rounds as well, u counts twice.
+    """
+    dtype = grad.dtype
+    roundings = accumulation.unit_roundoff * (2 if dtype == torch.float64 else 1)
+    n = grad.shape[-1]
+    grad, saved = grad.double(), saved.double()
+    z = oracle_z(saved, scale) if from_y else saved
+    sigmoid, complement = torch.sigmoid(z), torch.sigmoid(-z)
+    first = sigmoid * complement
+    slope = 1 + scale * first
+    dz = grad * slope
+    units = torch.full_like(z, 1 + abs(scale) / 4)
+    if from_y:
+        bend = abs(scale) * first * (complement - sigmoid).abs() / slope
+        units += torch.where(bend > 0, bend * (saved.abs() + abs(scale)), 0.0)
+    errors = _EPILOGUE_ROUNDINGS * roundings * grad.abs() * units
+    weighted = grad * sigmoid
+
+    def bound(dtype: torch.dtype, value: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+        info = torch.finfo(dtype)
+        return unit_roundoff(dtype) * value.abs() + error + info.smallest_normal * info.eps
+
+    def noise(terms: int) -> float:
+        return 4 * math.sqrt(terms + 2) * roundings
+
+    dz_rows, error_rows = dz.reshape(-1, n), errors.reshape(-1, n)
+    dbias, dscale = dz_rows.sum(0), weighted.sum()
+    magnitude = weighted.abs().sum()
+    bias_error = noise(len(dz_rows)) * dz_rows.abs().sum(0) + error_rows.sum(0)
+    scale_error = (noise(grad.numel()) + _EPILOGUE_ROUNDINGS * roundings) * magnitude
+    bounds = Gradients(
+        bound(dtype, dz, errors),
+        bound(bias_dtype or dtype, dbias, bias_error),
+        bound(scale_dtype or dtype, dscale, scale_error),
+    )
+    return Gradients(dz, dbias, dscale), bounds

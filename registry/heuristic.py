@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .backward import BackwardProblem
 from .kernel import Kernel
 from .problem import FEW_ROWS, Problem
 
@@ -33,6 +34,8 @@ ON_CPU = (
     "triton.persistent_tma",
     "triton.skinny",
 )
+GRADIENT = ("cuda.backward", "triton.backward", "cpu.backward", "torch.reference_backward")
+"""Of what is run on a device alone."""
 
 
 def preference(problem: Problem, kernels: Sequence[Kernel]) -> list[Kernel]:
@@ -41,5 +44,7 @@ def preference(problem: Problem, kernels: Sequence[Kernel]) -> list[Kernel]:
     order: tuple[str, ...] = ON_CPU
     if problem.device == "cuda":
         order = ON_CUDA_WITH_FEW_ROWS if few_rows else ON_CUDA
+    if isinstance(problem, BackwardProblem):
+        order = GRADIENT
     ranks = {name: rank for rank, name in enumerate(order)}
     return sorted(kernels, key=lambda kernel: ranks.get(kernel.name, len(order)))

@@ -6,8 +6,8 @@ if __name__ != "fusedops.triton_kernels":
         "and keep the checkout's folder off sys.path if another `triton_kernels` was meant"
     )
 
-from .declarations import PERSISTENT_TMA, PINGPONG, SKINNY, TILED
+from .declarations import BACKWARD, PERSISTENT_TMA, PINGPONG, SKINNY, TILED
 
 KERNELS = (TILED, PERSISTENT_TMA, PINGPONG, SKINNY)
 
-__all__ = ["KERNELS", "PERSISTENT_TMA", "PINGPONG", "SKINNY", "TILED"]
+__all__ = ["BACKWARD", "KERNELS", "PERSISTENT_TMA", "PINGPONG", "SKINNY", "TILED"]

@@ -18,11 +18,12 @@ from fusedops.numerics import (
     TENSOR_CORE_CHAIN,
     TF32_ROUNDOFF,
 )
-from fusedops.registry import Accumulation, Kernel, Launch, Problem, dtype_name
+from fusedops.registry import Accumulation, BackwardProblem, Kernel, Launch, Problem, dtype_name
 
-from . import candidates
+from . import backward_config, candidates
 from .config import (
     MOST_REDUCTION,
+    MOST_TILES,
     Config,
     modelled_time,
     stores_by_tma,
@@ -51,6 +52,10 @@ def accumulation(problem: Problem) -> Accumulation:
     if problem.dtype == torch.float64:
         return Accumulation(FP64_ROUNDOFF)
     return Accumulation(TF32_ROUNDOFF if uses_tf32(problem) else FP32_ROUNDOFF)
+
+
+def backward_accumulation(problem: Problem) -> Accumulation:
+    return Accumulation(FP64_ROUNDOFF if problem.dtype == torch.float64 else FP32_ROUNDOFF)
 
 
 def tiled_why_not(problem: Problem) -> tuple[str, ...]:
@@ -146,6 +151,27 @@ def skinny_why_not(problem: Problem) -> tuple[str, ...]:
             )
     if not reasons and not candidates.skinny(problem):
         reasons += candidates.SKINNY[0].why_invalid(problem)
+    return tuple(reasons)
+
+
+def backward_why_not(problem: Problem) -> tuple[str, ...]:
+    reasons = _card(problem, (8, 0), "bfloat16")
+    if not isinstance(problem, BackwardProblem):
+        return (f"the operator is {problem.op}, and it computes its gradient", *reasons)
+    if problem.interpreted and problem.dtype == torch.bfloat16:
+        reasons.append(
+            "the gradient is bfloat16, and Triton's interpreter truncates its results: unset "
+            "TRITON_INTERPRET, or use float16"
+        )
+    if problem.dtype not in DTYPES:
+        reasons.append(_dtypes(problem, "float16, bfloat16, float32 and float64"))
+    config = backward_config.configurations(problem)[0]
+    strips, groups = config.share(problem)
+    if strips * groups > MOST_TILES:
+        reasons.append(
+            f"N is {problem.n}, {strips} strips of {config.block_n} columns, and a grid holds "
+            f"{MOST_TILES} programs: split it"
+        )
     return tuple(reasons)
 
 
@@ -303,3 +329,14 @@ PERSISTENT_TMA = _kernel(
 )
 PINGPONG = _kernel("pingpong", pingpong_why_not, candidates.pingpong)
 SKINNY = _kernel("skinny", skinny_why_not, candidates.skinny)
+BACKWARD = Kernel(
+    name=f"{BACKEND}.backward",
+    backend=BACKEND,
+    accumulation=backward_accumulation,
+    why_not=backward_why_not,
+    configs=backward_config.configurations,
+    prepare=_prepare("backward"),
+    compiled_on_demand=True,
+    ready=_ready("backward"),
+    reads_scale=True,
+)

@@ -9,7 +9,7 @@ launch at a time; a plan keeps those it has made.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -194,6 +194,35 @@ def launch_packed(arguments: Arguments) -> Launch:
             words[scale_place] = scale.data_ptr()
         else:
             packet.doubles[scale_place] = scale
+        failed = start(packet.config, code.function, packet.addresses, None)
+        if failed:
+            _again(failed, device, packet, code)
+        packets.append(packet)
+
+    return run
+
+
+def launch_addresses(arguments: Arguments, names: Sequence[str]) -> Callable[..., None]:
+    """The launch of a kernel of other operands: of a device, a scale and the names' addresses.
+
+    A scale that is an address itself is one of the names.
+    """
+    ready = Ready(arguments)
+    start = driver.library().cuLaunchKernelEx
+    places = [arguments.place(name) for name in names]
+    scale_place = arguments.place("scale")
+
+    def run(device: int, scale: float, *addresses: int) -> None:
+        code, packets, _ = ready[device]
+        try:
+            packet = packets.pop()
+        except IndexError:
+            packet = Packet(arguments, code)
+        words = packet.words
+        words[STREAM] = current_stream(device)
+        packet.doubles[scale_place] = scale
+        for place, address in zip(places, addresses, strict=True):
+            words[place] = address
         failed = start(packet.config, code.function, packet.addresses, None)
         if failed:
             _again(failed, device, packet, code)

@@ -45,4 +45,16 @@ struct Problem {
   bool allow_tf32, allow_fp16_accumulation;  // what the user lets PyTorch's own matmul do
 };
 
+// dz = grad * dy/dz over contiguous (m, n) matrices of one dtype, the sums of dz's columns and that
+// of grad * sigmoid(z). `steps` find z from y; with 0, z itself is what was saved.
+struct BackwardProblem {
+  int64_t m, n;
+  DType dtype;
+  int steps;
+  std::optional<DType> bias_dtype;   // that of the sums; none: not wanted
+  std::optional<DType> scale_dtype;  // that of the scale's gradient, and of a scale on the device
+  bool wants_dscale;
+  int capability;  // 10 * major + minor; 0 on a CPU
+};
+
 }  // namespace fusedops

@@ -1,5 +1,6 @@
 #include <immintrin.h>
 
+#include "backward_simd.h"
 #include "gemm_simd.h"
 
 namespace fusedops::cpu {
@@ -164,7 +165,10 @@ struct Float64x4 {
 
 const Isa& avx2_isa() {
   // 6 x 2 sums, 2 columns and 1 row fill 15 of the 16 vector registers.
-  static constexpr Isa isa = {"avx2", epilogues<Float32x8, Float64x4>(), widenings<Float32x8>(),
+  static constexpr Isa isa = {"avx2",
+                              epilogues<Float32x8, Float64x4>(),
+                              backwards<Float32x8, Float64x4>(),
+                              widenings<Float32x8>(),
                               micro_kernels<Float32x8, Float64x4, 6, 2>(),
                               micro_kernels<Float32x8, Float64x4, 12, 1>()};
   return isa;

@@ -1,7 +1,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "epilogue_simd.h"
+#include "backward_simd.h"
 
 namespace fusedops::cpu {
 namespace {
@@ -120,6 +120,7 @@ struct OneElement {
 const Isa& scalar_isa() {
   static constexpr Isa isa = {"scalar",
                               epilogues<OneElement<float>, OneElement<double>>(),
+                              backwards<OneElement<float>, OneElement<double>>(),
                               widenings<OneElement<float>>(),
                               {},
                               {}};

@@ -20,6 +20,20 @@ using Epilogue = void (*)(const void* z, int64_t z_stride, const void* bias, dou
 // Exact conversion of contiguous elements to float.
 using Widen = void (*)(const void* source, float* destination, int64_t count);
 
+// Contiguous rows of grad and of y, or of z where steps is 0; dz = round(grad * dy/dz).
+struct BackwardPart {
+  const void* grad;
+  const void* saved;
+  void* dz;           // null: not wanted, as the next two
+  void* column_sums;  // float, or double for float64: added to
+  double* scale_sum;  // of grad * sigmoid(z)
+  double scale;
+  int steps;
+  int64_t rows, columns;
+};
+
+using Backward = void (*)(const BackwardPart& part);
+
 // The inner product of a few packed rows with a few packed columns, and the packing it expects.
 // `packed_words(depth)` words of 4 bytes (8 for float64) hold one packed row or column.
 struct MicroKernel {
@@ -48,6 +62,7 @@ constexpr bool result_may_be_subnormal(double scale) {
 struct Isa {
   const char* name;
   std::array<Epilogue, kDTypes> epilogue;
+  std::array<Backward, kDTypes> backward;
   std::array<Widen, kDTypes> widen;                     // null for float32 and float64
   std::array<const MicroKernel*, kDTypes> gemm;         // null where torch's own GEMM serves
   std::array<const MicroKernel*, kDTypes> narrow_gemm;  // tiles one vector wide

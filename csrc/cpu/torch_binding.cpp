@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "backward.h"
 #include "blocked.h"
 #include "common/torch_dtype.h"
 #include "parallel.h"
@@ -127,6 +128,33 @@ void launch_as(std::string isa, std::string gemm, Tensor x, Tensor weight,
       x_stride_m, x_stride_k);
 }
 
+void run_backward(const Isa& isa, const Tensor& grad, const Tensor& saved, double scale,
+                  int64_t steps, const std::optional<Tensor>& dz,
+                  const std::optional<Tensor>& column_sums, const std::optional<Tensor>& scale_sum,
+                  int64_t m, int64_t n) {
+  fusedops::cpu::BackwardOperands operands{};
+  operands.grad = grad.data_ptr();
+  operands.saved = saved.data_ptr();
+  operands.scale = scale;
+  operands.steps = static_cast<int>(steps);
+  if (dz) operands.dz = dz->mutable_data_ptr();
+  if (column_sums) operands.column_sums = column_sums->mutable_data_ptr();
+  if (scale_sum) operands.scale_sum = static_cast<double*>(scale_sum->mutable_data_ptr());
+  fusedops::cpu::run_backward(isa, dtype_of(grad), m, n, operands);
+}
+
+void backward(Tensor grad, Tensor saved, double scale, int64_t steps, std::optional<Tensor> dz,
+              std::optional<Tensor> column_sums, std::optional<Tensor> scale_sum, int64_t m,
+              int64_t n) {
+  run_backward(fastest_isa(), grad, saved, scale, steps, dz, column_sums, scale_sum, m, n);
+}
+
+void backward_as(std::string isa, Tensor grad, Tensor saved, double scale, int64_t steps,
+                 std::optional<Tensor> dz, std::optional<Tensor> column_sums,
+                 std::optional<Tensor> scale_sum, int64_t m, int64_t n) {
+  run_backward(isa_named(isa), grad, saved, scale, steps, dz, column_sums, scale_sum, m, n);
+}
+
 std::string isa() { return fastest_isa().name; }
 
 std::vector<std::string> isas() {
@@ -144,6 +172,12 @@ STABLE_TORCH_LIBRARY(fusedops_cpu, m) {
   m.def(
       "launch_as(str isa, str gemm, Tensor x, Tensor weight, Tensor? bias, float scale, "
       "Tensor(a!) out, int m, int n, int k, int x_stride_m, int x_stride_k) -> ()");
+  m.def(
+      "backward(Tensor grad, Tensor saved, float scale, int steps, Tensor(a!)? dz, "
+      "Tensor(b!)? column_sums, Tensor(c!)? scale_sum, int m, int n) -> ()");
+  m.def(
+      "backward_as(str isa, Tensor grad, Tensor saved, float scale, int steps, Tensor(a!)? dz, "
+      "Tensor(b!)? column_sums, Tensor(c!)? scale_sum, int m, int n) -> ()");
   m.def("isa() -> str");
   m.def("isas() -> str[]");
 }
@@ -151,6 +185,8 @@ STABLE_TORCH_LIBRARY(fusedops_cpu, m) {
 STABLE_TORCH_LIBRARY_IMPL(fusedops_cpu, CPU, m) {
   m.impl("launch", TORCH_BOX(&launch));
   m.impl("launch_as", TORCH_BOX(&launch_as));
+  m.impl("backward", TORCH_BOX(&backward));
+  m.impl("backward_as", TORCH_BOX(&backward_as));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fusedops_cpu, CompositeExplicitAutograd, m) {

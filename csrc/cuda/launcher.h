@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "cuda/backward_instance.h"
 #include "cuda/instance.h"
 
 namespace fusedops {
@@ -37,6 +38,30 @@ class Launcher {
  private:
   const Instance& instance_;
   GemmArgs settled_{};
+};
+
+// The same of a backward kernel.
+class BackwardLauncher {
+ public:
+  BackwardLauncher(const BackwardInstance& instance, const BackwardProblem& problem,
+                   int multiprocessors)
+      : instance_(instance) {
+    settled_.problem = problem;
+    settled_.multiprocessors = multiprocessors;
+  }
+
+  // The arguments without what is settled.
+  cudaError_t operator()(BackwardArgs args) const {
+    args.problem = settled_.problem;
+    args.multiprocessors = settled_.multiprocessors;
+    return instance_.launch(args);
+  }
+
+  const BackwardInstance& instance() const { return instance_; }
+
+ private:
+  const BackwardInstance& instance_;
+  BackwardArgs settled_{};
 };
 
 }  // namespace fusedops

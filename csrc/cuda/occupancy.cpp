@@ -39,7 +39,7 @@ std::string limiter_of(unsigned factors) {
 
 }  // namespace
 
-Occupancy occupancy(const Instance& instance, const CompiledResources& resources) {
+Occupancy occupancy(int threads, int shared_memory, const CompiledResources& resources) {
   const int capability = std::atoi(resources.architecture + 3);
   const Multiprocessor* sm = multiprocessor(capability);
   if (sm == nullptr) return {0, 0, "unknown"};
@@ -62,16 +62,16 @@ Occupancy occupancy(const Instance& instance, const CompiledResources& resources
   function.numRegs = resources.registers;
   function.sharedSizeBytes = resources.static_shared;
   function.shmemLimitConfig = FUNC_SHMEM_LIMIT_OPTIN;
-  function.maxDynamicSharedSizeBytes = instance.shared_memory;
+  function.maxDynamicSharedSizeBytes = shared_memory;
   function.numBlockBarriers = resources.barriers;
 
   cudaOccDeviceState state;
   cudaOccResult result;
   const cudaOccError error = cudaOccMaxActiveBlocksPerMultiprocessor(
-      &result, &device, &function, &state, instance.threads, instance.shared_memory);
+      &result, &device, &function, &state, threads, shared_memory);
   if (error != CUDA_OCC_SUCCESS) return {0, 0, "unknown"};
   const int blocks = result.activeBlocksPerMultiprocessor;
-  return {blocks, blocks * instance.threads / 32, limiter_of(result.limitingFactors)};
+  return {blocks, blocks * threads / 32, limiter_of(result.limitingFactors)};
 }
 
 }  // namespace fusedops

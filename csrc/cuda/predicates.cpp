@@ -9,18 +9,6 @@ std::string capability_text(int capability) {
   return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
 }
 
-void check_capability(const Instance& instance, int capability, std::vector<std::string>& reasons) {
-  if (capability == 0) {
-    reasons.push_back("it needs an NVIDIA GPU");
-  } else if (capability < instance.min_capability) {
-    reasons.push_back("it needs compute capability " + capability_text(instance.min_capability) +
-                      " or newer, not " + capability_text(capability));
-  } else if (capability > instance.max_capability) {
-    reasons.push_back("it needs compute capability " + capability_text(instance.max_capability) +
-                      " or older, not " + capability_text(capability));
-  }
-}
-
 // Strides along a dimension of one element are never followed.
 void check_rows(const char* operand, int64_t rows, int64_t k, int64_t stride_row, int64_t stride_k,
                 int element_size, std::vector<std::string>& reasons) {
@@ -38,9 +26,22 @@ void check_rows(const char* operand, int64_t rows, int64_t k, int64_t stride_row
 
 }  // namespace
 
+std::vector<std::string> capability_reasons(int least, int most, int capability) {
+  if (capability == 0) return {"it needs an NVIDIA GPU"};
+  if (capability < least) {
+    return {"it needs compute capability " + capability_text(least) + " or newer, not " +
+            capability_text(capability)};
+  }
+  if (capability > most) {
+    return {"it needs compute capability " + capability_text(most) + " or older, not " +
+            capability_text(capability)};
+  }
+  return {};
+}
+
 std::vector<std::string> common_reasons(const Instance& instance, const Problem& problem) {
-  std::vector<std::string> reasons;
-  check_capability(instance, problem.capability, reasons);
+  std::vector<std::string> reasons =
+      capability_reasons(instance.min_capability, instance.max_capability, problem.capability);
   if (problem.dtype != instance.dtype) {
     reasons.push_back(std::string("it computes ") + name(instance.dtype) + ", not " +
                       name(problem.dtype));

@@ -7,7 +7,10 @@
 
 namespace fusedops {
 
-// What every kernel here asks for: its dtype, a bias it can convert, and a capability it was
+// Why a device of this capability cannot run what was compiled for those from least to most.
+std::vector<std::string> capability_reasons(int least, int most, int capability);
+
+// What every GEMM kernel here asks for: its dtype, a bias it can convert, and a capability it was
 // compiled for.
 std::vector<std::string> common_reasons(const Instance& instance, const Problem& problem);
 

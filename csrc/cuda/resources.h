@@ -3,8 +3,6 @@
 #include <string>
 #include <vector>
 
-#include "cuda/instance.h"
-
 namespace fusedops {
 
 // What ptxas reported of one entry function for one architecture.
@@ -25,6 +23,7 @@ struct Occupancy {
   std::string limiter;  // "registers", "shared memory", "warps", "blocks" or "barriers"
 };
 
-Occupancy occupancy(const Instance& instance, const CompiledResources& resources);
+// Of blocks of so many threads, with so many bytes of dynamic shared memory.
+Occupancy occupancy(int threads, int shared_memory, const CompiledResources& resources);
 
 }  // namespace fusedops
