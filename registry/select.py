@@ -239,9 +239,7 @@ def reasons_against(
 
 def _promises(kernel: Kernel, problem: Problem) -> bool:
     """Whether some configuration names the order in which it adds."""
-    return any(
-        kernel.summation(problem, config) is not None for config in kernel.configs(problem)
-    )
+    return any(kernel.summation(problem, config) is not None for config in kernel.configs(problem))
 
 
 def refusal(
