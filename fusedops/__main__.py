@@ -6,6 +6,8 @@ import argparse
 import sys
 from importlib import import_module
 
+from fusedops.registry import NoKernelError
+
 COMMANDS = ("run", "explain", "doctor", "verify", "bench")
 
 
@@ -28,3 +30,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
+    except NoKernelError as error:  # as asked for, by an argument or the environment
+        sys.exit(f"error: {error}")

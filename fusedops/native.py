@@ -59,7 +59,10 @@ def why_no_cuda() -> str | None:
     if isinstance(module, str):
         return module
     if not module.instances():
-        return "the CUDA C++ backend was left out when fusedops was built: no nvcc or no CUTLASS"
+        return (
+            "the CUDA C++ backend was left out when fusedops was built: FUSEDOPS_CUDA=OFF, "
+            "no nvcc or no CUTLASS"
+        )
     if torch.version.cuda is None:
         return "this build of PyTorch has no CUDA"
     if not torch.cuda.is_available():

@@ -195,8 +195,6 @@ def _invariant_summation(
             summation = choice.kernel.summation(typical, choice.config)
             if summation is not None and choice.kernel.compiled_on_demand == on_demand:
                 return summation
-    reason = "its bits of a row may depend on M, and the problem is batch-invariant"
-    rejected += [Candidate(each.name, each.backend, (reason,)) for each in able]
     raise NoKernelError(refusal(problem, request, rejected, missing))
 
 
@@ -233,7 +231,15 @@ def reasons_against(
 ) -> tuple[str, ...]:
     """Every reason, of this machine and of the kernel itself, against running the problem."""
     absent = missing.get(kernel.backend)
-    return (*((absent,) if absent else ()), *kernel.reasons(problem))
+    reasons = (*((absent,) if absent else ()), *kernel.reasons(problem))
+    if not reasons and problem.batch_invariant and not _promises(kernel, problem):
+        return ("its bits of a row may depend on M, and the problem is batch-invariant",)
+    return reasons
+
+
+def _promises(kernel: Kernel, problem: Problem) -> bool:
+    """Whether some configuration names the order in which it adds."""
+    return any(kernel.summation(problem, config) is not None for config in kernel.configs(problem))
 
 
 def refusal(
