@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
-COMMANDS = ("run", "explain", "doctor", "verify", "bench")
+COMMANDS = ("run", "explain", "doctor", "verify", "bench", "lint")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,88 @@
+"""The compiled instances of a CUDA C++ kernel, as the library holds them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+
+from fusedops import native
+from fusedops.lint.machine import ptx, sass
+from fusedops.lint.machine.program import UNITS, Program
+from fusedops.lint.machine.tools import Resources, Unchecked, dump, resources
+from fusedops.registry import Kernel, Problem
+
+LIBRARY = native.LIBRARIES / "libfusedops_kernels.so"
+PREFIX = "gemm_sig_res_"
+
+
+def programs(kernel: Kernel, problem: Problem) -> Iterator[Program]:
+    """Those that take a problem."""
+    if not LIBRARY.exists():
+        raise Unchecked(f"{LIBRARY.name} was not built: see `python -m fusedops doctor`")
+    assert problem.capability is not None
+    architecture = "sm_{}{}".format(*problem.capability)
+    code, figures = _machine_code(architecture)
+    for config in kernel.configs(problem):
+        function = entry_name(kernel.name, str(config), list(code))
+        if function is None:
+            raise Unchecked(f"{LIBRARY.name} has no code of {config} for {architecture}")
+        unit = (kernel.summation(problem, config) or "").split("_", maxsplit=1)[0]
+        instructions = code[function]
+        written, notes = _traced(function)
+        if generic := instructions["ST"]:
+            notes += (
+                f"{kernel.name} {config}: {generic} stores (ST) whose address may be in a "
+                "cluster's shared memory or in global memory: the machine code does not tell",
+            )
+        yield Program(
+            name=f"{kernel.name} {config}",
+            instructions=instructions,
+            local_bytes=max(figures[function]["STACK"], figures[function]["LOCAL"]),
+            unit=unit if unit in UNITS else "fma",
+            written=written,
+            outputs=frozenset({"the output"}),
+            notes=notes,
+        )
+
+
+def entry_name(kernel: str, label: str, functions: list[str]) -> str | None:
+    """The function of an instance: they are called gemm_sig_res_KERNEL_LABEL, more or less."""
+    labelled = [each for each in functions if each.endswith(f"_{label}")]
+    short = kernel.removeprefix("cuda.")
+    exact = [each for each in labelled if each == f"{PREFIX}{short}_{label}"]
+    family = [each for each in labelled if each == f"{PREFIX}{short.split('_')[0]}_{label}"]
+    return next(iter(exact or family or labelled), None)
+
+
+@cache
+def _machine_code(architecture: str) -> tuple[dict[str, Counter[str]], dict[str, Resources]]:
+    code: dict[str, Counter[str]] = {}
+    figures: dict[str, Resources] = {}
+    for exact in (architecture, f"{architecture}a"):
+        code.update(sass.instructions(dump(LIBRARY, "-arch", exact, "-sass")))
+        figures.update(resources(dump(LIBRARY, "-arch", exact, "--dump-resource-usage")))
+    return code, figures
+
+
+@cache
+def _ptx() -> dict[str, ptx.Entry]:
+    return ptx.entries(dump(LIBRARY, "-ptx"))
+
+
+def _traced(function: str) -> tuple[frozenset[str] | None, tuple[str, ...]]:
+    """The pointers stored through: the output is one field of the arguments, and never loaded."""
+    entry = _ptx().get(function)
+    if entry is None:
+        return None, (f"{function}: the library has no PTX of it to trace its stores in",)
+    pointers = entry.converted()
+    stores = entry.select(ptx.STORES, ptx.GENERIC_STORES)
+    loads = entry.select(ptx.LOADS, ptx.COPIES)
+    stored = {origin for each in stores for origin in entry.origins(each.address)} & pointers
+    loaded = {origin for each in loads for origin in entry.origins(each.address)}
+    names = {f"byte {offset} of its arguments, also loaded" for _, offset in stored & loaded}
+    others = sorted(stored - loaded)
+    if others:
+        names.add("the output")
+    names.update(f"byte {offset} of its arguments" for _, offset in others[1:])
+    return frozenset(names), ()

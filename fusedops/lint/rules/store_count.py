@@ -1,0 +1,117 @@
+"""As many stores as outputs: each output once, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from itertools import combinations
+
+from fusedops.lint.rules.buffers import base_name, is_uninitialized, local_buffers, written
+from fusedops.lint.rules.rule import Findings, Rule
+from fusedops.lint.source import Launch, Source, parameters
+from fusedops.lint.trace import Event, Trace, is_kernel, traces
+from fusedops.lint.values import elsewhere
+
+
+def check(source: Source) -> Findings:
+    followed = traces(source)
+    for trace in followed:
+        stores = trace.of("store")
+        for first, second in combinations(stores, 2):
+            if _again(first, second):
+                yield (
+                    _place(source, trace, second),
+                    f"{_output(second)} is stored again (line {first.node.lineno} stores it): one "
+                    "store for each output",
+                )
+        for store in stores:
+            if _every_turn(store):
+                yield (
+                    _place(source, trace, store),
+                    f"{_output(store)} is stored at the same place in every turn of the loop: keep "
+                    "the value in registers, and store it once",
+                )
+        kernel = is_kernel(source, trace.function) and trace.complete
+        if kernel and not trace.of("store", "atomic"):
+            yield trace.function, f"{trace.function.name} stores nothing: it has no output"
+    yield from _intermediate(source, {trace.function: trace for trace in followed})
+
+
+def _again(first: Event, second: Event) -> bool:
+    """Whether a run may store the same part of the same output twice."""
+    one, other = first.pointer, second.pointer
+    if first.excludes(second) or one.base != other.base:
+        return False
+    if not one.base:
+        return bool(one.text) and one.text == other.text
+    return not elsewhere(one, other)
+
+
+def _every_turn(store: Event) -> bool:
+    if not store.loops or not store.pointer.terms or not store.pointer.base:
+        return False
+    loop = store.loops[-1]
+    conditions = " ".join(name for name, _ in store.path)
+    return loop not in store.pointer.varies and f"@{loop}" not in conditions
+
+
+def _output(store: Event) -> str:
+    return store.pointer.base or ast.unparse(store.node.args[0])
+
+
+def _place(source: Source, trace: Trace, event: Event) -> ast.AST:
+    return event.node if event.source is source else trace.function
+
+
+def _intermediate(source: Source, followed: dict[ast.FunctionDef, Trace]) -> Findings:
+    """Buffers of host functions that kernels store and nobody outside sees, and the reverse."""
+    for host in source.functions:
+        launches = [
+            (launch, followed[launch.function])
+            for launch in source.launches
+            if launch.scope is host and launch.function in followed
+        ]
+        if not launches:
+            continue
+        buffers = local_buffers(source, host, [launch.call for launch, _ in launches])
+        for launch, trace in launches:
+            for parameter in sorted(trace.stored):
+                name = base_name(launch.argument(parameter))
+                if name in buffers and not buffers[name].leaves:
+                    yield (
+                        launch.call,
+                        f"{launch.name} stores {name}, which {host.name} does not return: an "
+                        "intermediate result belongs in registers",
+                    )
+        for name, buffer in buffers.items():
+            if buffer.leaves and is_uninitialized(buffer.made) and buffer.only_launched:
+                unwritten = [
+                    launch for launch, trace in launches if _leaves_unwritten(launch, trace, name)
+                ]
+                if unwritten and len(unwritten) == len(launches):
+                    yield buffer.made, f"{name} is returned, and no kernel stores it"
+
+
+def _leaves_unwritten(launch: Launch, trace: Trace, name: str) -> bool:
+    """Whether a launch surely does not store a buffer that it is given."""
+    if not trace.complete or any(each.arg is None for each in launch.call.keywords):
+        return False
+    given = list(_given(launch, name))
+    return bool(given) and not written(given, trace)
+
+
+def _given(launch: Launch, name: str) -> Iterator[str]:
+    for parameter in parameters(launch.function) if launch.function else ():
+        if base_name(launch.argument(parameter)) == name:
+            yield parameter
+
+
+RULE = Rule(
+    "store-count",
+    "Count tl.store() calls: should equal number of OUTPUT tensors (usually 1); tl.store() for "
+    "intermediate results - NEVER",
+    "On every path a kernel stores each output once (a part of it, moved by a scalar, is another "
+    "part), not once a turn of a loop, and stores something; a buffer that a kernel stores leaves "
+    "the function that launches it, and one that is returned uninitialized has been stored.",
+    check,
+)
