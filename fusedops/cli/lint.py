@@ -88,12 +88,15 @@ def _compiled(args: argparse.Namespace) -> int:
         breaches += found.breaches
         checked[kernel.name] = found.programs
         if not args.json:
-            said = [*map(str, found.breaches), *found.notes]
-            print("\n".join(said or [f"{kernel.name}: {found.programs} programs, no rule broken"]))
+            verdict = "" if found.breaches else ", no rule broken"
+            notes = (f"{kernel.name}: note: {note}" for note in found.notes)
+            summary = f"{kernel.name}: {found.programs} programs{verdict}"
+            print("\n".join([*map(str, found.breaches), *notes, summary]), flush=True)
     if args.json:
         print(_as_json(breaches, programs=checked, unchecked=unchecked))
     else:
-        print("\n".join(f"{name}: not checked: {why}" for name, why in unchecked.items()))
+        for name, why in unchecked.items():
+            print(f"{name}: not checked: {why}")
     if breaches:
         return 1
     return 0 if checked and (args.compiled == "all" or not unchecked) else 2

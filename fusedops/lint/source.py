@@ -168,10 +168,13 @@ class Source:
 
     def scope(self, node: ast.AST) -> Scope:
         """The innermost function, or the module, that holds a node."""
-        above = self.parents[node]
-        while not isinstance(above, Scope):
-            above = self.parents[above]
-        return above
+        return next(each for each in self.above(node) if isinstance(each, Scope))
+
+    def above(self, node: ast.AST) -> Iterator[ast.AST]:
+        """The nodes that hold a node, the innermost first."""
+        while node in self.parents:
+            node = self.parents[node]
+            yield node
 
     def within(self, function: Function) -> Iterator[ast.AST]:
         """The nodes of a function's body, those of functions inside it left out."""
@@ -188,6 +191,16 @@ class Source:
             for node in self.within(function):
                 if isinstance(node, ast.Call):
                     yield function, node
+
+    def tensors(self, function: Function) -> set[str]:
+        """Names that are given what functions of the language return, so no tuples."""
+        return {
+            target.id
+            for node in statements(function.body)
+            if isinstance(node, ast.Assign) and self.language(node.value) not in ("", "split")
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
 
     def imported_function(self, name: str) -> tuple[Source, Function] | None:
         """A jit function that comes from a file beside this one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -14,6 +15,11 @@ from fusedops.registry import Kernel, Problem
 
 LIBRARY = native.LIBRARIES / "libfusedops_kernels.so"
 PREFIX = "gemm_sig_res_"
+UNTRACED = "the library has no PTX of it, in which stores are traced to the output: only counted"
+GENERIC = (
+    "some of its stores (ST) name memory that may be the cluster's or the card's: the machine code "
+    "does not tell which"
+)
 
 
 def programs(kernel: Kernel, problem: Problem) -> Iterator[Program]:
@@ -30,11 +36,8 @@ def programs(kernel: Kernel, problem: Problem) -> Iterator[Program]:
         unit = (kernel.summation(problem, config) or "").split("_", maxsplit=1)[0]
         instructions = code[function]
         written, notes = _traced(function)
-        if generic := instructions["ST"]:
-            notes += (
-                f"{kernel.name} {config}: {generic} stores (ST) whose address may be in a "
-                "cluster's shared memory or in global memory: the machine code does not tell",
-            )
+        if instructions["ST"]:
+            notes += (GENERIC,)
         yield Program(
             name=f"{kernel.name} {config}",
             instructions=instructions,
@@ -59,7 +62,7 @@ def entry_name(kernel: str, label: str, functions: list[str]) -> str | None:
 def _machine_code(architecture: str) -> tuple[dict[str, Counter[str]], dict[str, Resources]]:
     code: dict[str, Counter[str]] = {}
     figures: dict[str, Resources] = {}
-    for exact in (architecture, f"{architecture}a"):
+    for exact in set(re.findall(rf"\b({architecture}a?)\.cubin", dump(LIBRARY, "--list-elf"))):
         code.update(sass.instructions(dump(LIBRARY, "-arch", exact, "-sass")))
         figures.update(resources(dump(LIBRARY, "-arch", exact, "--dump-resource-usage")))
     return code, figures
@@ -74,7 +77,7 @@ def _traced(function: str) -> tuple[frozenset[str] | None, tuple[str, ...]]:
     """The pointers stored through: the output is one field of the arguments, and never loaded."""
     entry = _ptx().get(function)
     if entry is None:
-        return None, (f"{function}: the library has no PTX of it to trace its stores in",)
+        return None, (UNTRACED,)
     pointers = entry.converted()
     stores = entry.select(ptx.STORES, ptx.GENERIC_STORES)
     loads = entry.select(ptx.LOADS, ptx.COPIES)

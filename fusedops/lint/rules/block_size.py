@@ -27,9 +27,9 @@ def check(source: Source) -> Findings:
         if isinstance(node, ast.Call) and source.qualified(node.func).endswith("triton.Config"):
             yield from _of_a_configuration(source, node)
     for launch in source.launches:
-        constexprs = _constexprs(source, launch.function) if launch.function else set()
+        known = _constants(source, launch.function) if launch.function else set()
         named = {each.arg for each in launch.call.keywords if each.arg and each.arg.isupper()}
-        for name in sorted(filter(is_block, constexprs | named)):
+        for name in sorted(filter(is_block, known | named)):
             value = launch.argument(name)
             yield from _checked(source, name, value, launch.call)
     for function in dict.fromkeys(source.jitted.values()):
@@ -63,11 +63,19 @@ def _inside(source: Source, function: ast.FunctionDef) -> Findings:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if isinstance(target, ast.Name) and is_block(target.id):
                 yield from _checked(source, target.id, node.value, node)
+        if isinstance(node, ast.Name) and is_block(node.id):
+            outside = source.module_values.get(node.id)
+            if source.assigned(node.id, function) is outside:
+                yield from _checked(source, node.id, outside, node)
 
 
-def _constexprs(source: Source, function: ast.FunctionDef) -> set[str]:
-    arguments = (*function.args.args, *function.args.kwonlyargs)
-    return {each.arg for each in arguments if is_constexpr(source, each.annotation)}
+def _constants(source: Source, function: ast.FunctionDef) -> set[str]:
+    """The parameters that are compiled in, or are written as if they were."""
+    return {
+        each.arg
+        for each in (*function.args.args, *function.args.kwonlyargs)
+        if each.arg.isupper() or is_constexpr(source, each.annotation)
+    }
 
 
 def _checked(source: Source, name: str, value: ast.expr | None, place: ast.AST) -> Findings:
@@ -92,7 +100,8 @@ def _lengths(source: Source, call: ast.Call) -> Findings:
     for each in lengths:
         length = source.constant(each, scope)
         start = source.constant(call.args[0], scope) if name == "arange" else 0
-        if length is None or start is None or source.constant(each, source.tree) is None:
+        block = isinstance(each, ast.Name) and is_block(each.id)  # looked at where it is set
+        if length is None or start is None or block:
             continue
         size = length - start
         if size < 1 or size & (size - 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fusedops.lint.source import Source, statements
@@ -43,17 +43,31 @@ def local_buffers(
 ) -> dict[str, Buffer]:
     found: dict[str, Buffer] = {}
     for node in statements(host.body):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            name = ast.unparse(node.value.func).rsplit(".", maxsplit=1)[-1]
-            for target in node.targets:
-                if name in MAKERS and isinstance(target, ast.Name):
-                    found[target.id] = Buffer(node.value)
-    for node in source.within(host):
-        if isinstance(node, ast.Name) and node.id in found and isinstance(node.ctx, ast.Load):
-            buffer, use = found[node.id], _use(source, node, launches)
+        if isinstance(node, ast.Assign):
+            for target, value in _pairs(node.targets[0], node.value):
+                if isinstance(target, ast.Name) and isinstance(value, ast.Call) and makes(value):
+                    found[target.id] = Buffer(value)
+    for name in source.within(host):
+        if isinstance(name, ast.Name) and name.id in found and isinstance(name.ctx, ast.Load):
+            buffer, use = found[name.id], _use(source, name, launches)
             buffer.leaves |= use in ("leaves", "passed on")
             buffer.only_launched &= use != "passed on"
     return found
+
+
+def makes(call: ast.expr | None) -> bool:
+    """Whether a call makes a new tensor."""
+    if not isinstance(call, ast.Call):
+        return False
+    return ast.unparse(call.func).rsplit(".", maxsplit=1)[-1] in MAKERS
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """``a, b = c, d`` one by one."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        yield from zip(target.elts, value.elts, strict=False)
+    else:
+        yield target, value
 
 
 def _use(source: Source, name: ast.Name, launches: list[ast.Call]) -> str:
@@ -61,18 +75,18 @@ def _use(source: Source, name: ast.Name, launches: list[ast.Call]) -> str:
 
     What is made of it by a method or in another call counts as the tensor.
     """
-    above: ast.AST = source.parents[name]
-    if isinstance(above, ast.Attribute):
-        method = isinstance(source.parents[above], ast.Call)
-        if above.attr in LOOKED_AT or not method:
-            return "leaves" if above.attr in ("T", "mT", "data") else "looked at"
-    while not isinstance(above, ast.stmt):
+    owner = source.parents[name]
+    if isinstance(owner, ast.Attribute):
+        method = isinstance(source.parents[owner], ast.Call)
+        if owner.attr in LOOKED_AT or not method:
+            return "leaves" if owner.attr in ("T", "mT", "data") else "looked at"
+    for above in source.above(name):
         if above in launches:
             return "launched"
-        above = source.parents[above]
-    if isinstance(above, ast.Return):
-        return "leaves"
-    return "looked at" if isinstance(above, ast.Assert) else "passed on"
+        if isinstance(above, ast.stmt):
+            kinds = {ast.Return: "leaves", ast.Assert: "looked at"}
+            return kinds.get(type(above), "passed on")
+    return "looked at"
 
 
 def is_uninitialized(made: ast.Call) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fusedops.lint.rules.rule import Findings, Rule
 from fusedops.lint.source import DEPTH, Scope, Source, statements
 
-ROUNDED_UP = {"cdiv", "ceil", "ceildiv", "ceil_div", "div_up", "divup", "next_power_of_2"}
+ROUNDED_UP = ("cdiv", "ceil", "ceildiv", "ceil_div", "div_up")
 
 
 def check(source: Source) -> Findings:
@@ -30,6 +30,8 @@ def sizes(
         return
     if isinstance(grid, ast.Tuple | ast.List):
         yield from ((each, scope) for each in grid.elts)
+    elif isinstance(grid, ast.Constant | ast.BinOp | ast.Call):
+        yield grid, scope
     elif isinstance(grid, ast.Lambda):
         yield from sizes(source, grid.body, grid, depth - 1)
     elif isinstance(grid, ast.IfExp):
@@ -71,7 +73,7 @@ def _of_a_call(source: Source, call: ast.Call, scope: Scope, depth: int) -> str:
         return reasons[0] if reasons and all(reasons) else ""
     if name == "min":
         return next(filter(None, reasons), "")
-    if name in ("int", "floor") and len(call.args) == 1:
+    if name in ("int", "floor", "round") and len(call.args) == 1:
         inner = call.args[0]
         if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Div):
             return _less_than_one(inner)
@@ -85,13 +87,23 @@ def _of_arithmetic(source: Source, size: ast.BinOp, scope: Scope, depth: int) ->
         return "" if exact else _less_than_one(size)
     if isinstance(size.op, ast.RShift):
         return _less_than_one(size)
+    if isinstance(size.op, ast.Mod):
+        return f"{ast.unparse(size)} is zero where nothing is left"
     left = why_zero(source, size.left, scope, depth - 1)
     right = why_zero(source, size.right, scope, depth - 1)
     if isinstance(size.op, ast.Mult):
         return left or right
-    if isinstance(size.op, ast.Add):
-        return left if left and right else ""
-    return ""
+    if isinstance(size.op, ast.Sub):
+        less = source.constant(size.right, scope) or 0
+        left = f"{ast.unparse(size)} is zero where there are {less} blocks or fewer"
+        return left if less > 0 and _counts_blocks(size.left) else ""
+    return left if right else ""
+
+
+def _counts_blocks(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func).rsplit(".", maxsplit=1)[-1] in ROUNDED_UP
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv)
 
 
 def _less_than_one(size: ast.BinOp) -> str:

@@ -13,10 +13,10 @@ def check(source: Source) -> Findings:
     for function in dict.fromkeys(source.jitted.values()):
         for loop in statements(function.body):
             if isinstance(loop, ast.For | ast.While):
-                yield from _of_a_loop(source, loop)
+                yield from _of_a_loop(source, loop, source.tensors(function))
 
 
-def _of_a_loop(source: Source, loop: ast.For | ast.While) -> Findings:
+def _of_a_loop(source: Source, loop: ast.For | ast.While, tensors: set[str]) -> Findings:
     unrolled = isinstance(loop, ast.For) and source.language(loop.iter) == "static_range"
     changing = _derived(loop, _variables(loop))
     for node in ast.walk(ast.Module(loop.body, [])):
@@ -24,8 +24,9 @@ def _of_a_loop(source: Source, loop: ast.For | ast.While) -> Findings:
             continue
         used = _names(node.slice) & changing
         # A compile-time index of a tuple or a shape is right; a tensor has none.
-        block = isinstance(node.slice, ast.Tuple | ast.Slice)
-        if used and (block or not unrolled):
+        tensor = isinstance(node.slice, ast.Tuple | ast.Slice)
+        tensor |= isinstance(node.value, ast.Name) and node.value.id in tensors
+        if used and (tensor or not unrolled):
             name = sorted(used)[0]
             yield node, f"{ast.unparse(node)} indexes by {name}, which changes in the loop"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from functools import cache
 from importlib import import_module
@@ -42,16 +43,22 @@ NAMES = """
 MATH_NAMES = (
     "abs ceil cos div_rn erf exp exp2 fdiv floor fma log log2 rsqrt sin sqrt sqrt_rn umulhi"
 )
-HOST = re.compile(r"(torch|numpy)\..*")
+HOST = re.compile(r"(torch|numpy|math)\..*")
+TENSORS_ONLY = "math"
+"""What Python does to constants is done while Triton compiles."""
 
 
 def check(source: Source) -> Findings:
     for function, call in source.jitted_calls():
         qualified = source.qualified(call.func)
+        method = call.func.attr if isinstance(call.func, ast.Attribute) and not qualified else ""
+        if method in INSTEAD:
+            yield call, f"Triton has no {method} in every release: write {INSTEAD[method]}"
         host = HOST.fullmatch(qualified)
-        if host:
+        if host and (host[1] != TENSORS_ONLY or _of_a_tensor(source, function, call)):
             yield call, f"{qualified} is called in {function.name}: kernels have no {host[1]}"
-            continue
+        if qualified.startswith("triton.language.libdevice."):
+            yield call, "Triton has no tl.libdevice: import it from triton.language.extra"
         found = re.fullmatch(r"triton\.(experimental\.gluon\.)?language\.(math\.)?(\w+)", qualified)
         if not found:
             continue
@@ -64,6 +71,11 @@ def check(source: Source) -> Findings:
             and not _has(math, name)
         ):
             yield call, f"Triton has no {name}: write it in terms of what it has, or use libdevice"
+
+
+def _of_a_tensor(source: Source, function: ast.FunctionDef, call: ast.Call) -> bool:
+    named = {each.id for each in ast.walk(call) if isinstance(each, ast.Name)}
+    return bool(named & source.tensors(function))
 
 
 @cache
@@ -80,6 +92,6 @@ RULE = Rule(
     "Missing Triton Functions (implement manually): tl.tanh, tl.sigmoid, tl.gelu, tl.silu, "
     "tl.softmax, tl.mish",
     "No kernel calls one of these, another function that `triton.language` does not have, or one "
-    "of torch's or NumPy's.",
+    "of torch's or NumPy's; nor one of Python's `math` on a tensor.",
     check,
 )

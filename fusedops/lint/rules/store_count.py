@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from itertools import combinations
 
-from fusedops.lint.rules.buffers import base_name, is_uninitialized, local_buffers, written
+from fusedops.lint.rules.buffers import base_name, is_uninitialized, local_buffers, makes, written
 from fusedops.lint.rules.rule import Findings, Rule
 from fusedops.lint.source import Launch, Source, parameters
 from fusedops.lint.trace import Event, Trace, is_kernel, traces
@@ -76,8 +76,10 @@ def _intermediate(source: Source, followed: dict[ast.FunctionDef, Trace]) -> Fin
         buffers = local_buffers(source, host, [launch.call for launch, _ in launches])
         for launch, trace in launches:
             for parameter in sorted(trace.stored):
-                name = base_name(launch.argument(parameter))
-                if name in buffers and not buffers[name].leaves:
+                argument = launch.argument(parameter)
+                name = base_name(argument)
+                if makes(argument) or (name in buffers and not buffers[name].leaves):
+                    name = ast.unparse(argument) if makes(argument) and argument else name
                     yield (
                         launch.call,
                         f"{launch.name} stores {name}, which {host.name} does not return: an "
