@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-ENTRY = re.compile(r"\.entry\s+(\w+)\s*\(.*?\)[^{]*\{(.*?)\n\}", re.DOTALL)
+ENTRY = re.compile(r"\.entry\s+(\w+)\s*\([^)]*\)[^{]*\{(.*?)(?=\.entry\s|\.func\s|\Z)", re.DOTALL)
 STATEMENT = re.compile(r"(?:@!?%?\w+\s+)?([a-z][\w.:]*)\s*(.*)", re.DOTALL)
 REGISTER = re.compile(r"%[A-Za-z]\w*")
 PARAMETER = re.compile(r"\b(\w+_param_\d+)\b")

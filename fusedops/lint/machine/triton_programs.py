@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -44,7 +44,14 @@ def programs(kernel: Kernel, problem: Problem) -> Iterator[Program]:
         )
 
 
-def program(name: str, special: Any, compiled: Any, unit: str, tile: int) -> Program:
+def program(
+    name: str,
+    special: Any,
+    compiled: Any,
+    unit: str,
+    tile: int,
+    results: Sequence[str] = OUTPUTS,
+) -> Program:
     """What the rules look at of a compiled specialization; tile: elements of each output."""
     entry = ptx.entries(compiled.asm["ptx"])[compiled.metadata.name]
     parameters = special.parameters
@@ -60,7 +67,7 @@ def program(name: str, special: Any, compiled: Any, unit: str, tile: int) -> Pro
                 written.add(pointers[symbol])
             elif symbol == ptx.MEMORY:
                 written.add("an address in memory")
-    outputs = frozenset(OUTPUTS) & set(pointers.values())
+    outputs = frozenset(results) & set(pointers.values())
     cubin = compiled.asm["cubin"]
     figures = resources(dump(cubin, "--dump-resource-usage"))[entry.name]
     return Program(

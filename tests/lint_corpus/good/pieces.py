@@ -21,7 +21,7 @@ def descriptors(x, y, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     y.store([row, column + BLOCK_N // 2], right)
 
 
-@triton.jit
+@triton.jit  # of Triton up to 3.8: tensor descriptors have replaced them
 def block_pointers(x_ptr, y_ptr, m, n, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
     source = tl.make_block_ptr(x_ptr, (m, n), (n, 1), (0, 0), (BLOCK_M, BLOCK_N), (1, 0))
     target = tl.make_block_ptr(y_ptr, (m, n), (n, 1), (0, 0), (BLOCK_M, BLOCK_N), (1, 0))
