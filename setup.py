@@ -1,4 +1,4 @@
-"""Map the packages (in pyproject.toml) and call CMake; its CMakeLists.txt holds every flag."""
+"""Map the packages (in pyproject.toml) and call CMake: CMakeLists.txt and cmake/ hold the flags."""
 
 from __future__ import annotations
 

@@ -22,9 +22,11 @@ from pathlib import Path
 
 from fusedops.bench.candidates import AUTO, kernel_of
 from fusedops.bench.report import Report, Row, microseconds
+from fusedops.registry import Table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+TABLES = ROOT / "registry" / "tables"
 PAGES = ("README.md", "docs/performance.md", "docs/cpu.md", "docs/performance/ada.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 ABSENT = "-"
@@ -49,9 +51,9 @@ def up_to_date(page: Path, *, rewrite: bool) -> bool:
 
 
 def table(kind: str, name: str) -> str:
-    path = RESULTS / name
+    path = (TABLES if kind == choices.__name__ else RESULTS) / name
     if not path.exists():
-        return f"Not measured yet: `benchmarks/results/{name}`.\n"
+        return f"Not measured yet: `{path.relative_to(ROOT)}`.\n"
     return KINDS[kind](path)
 
 
@@ -72,6 +74,27 @@ def speed(path: Path) -> str:
     shown = ", ".join(f"{peer} / auto {mean:.3g}" for peer, mean in means.items() if mean)
     text = f"Microseconds. Geometric means: {shown}. {source(report, path)}"
     return markdown(head, body) + paragraph(text)
+
+
+def behind(path: Path) -> str:
+    """How often, and by how much, the operator is slower than mm."""
+    report = Report.read(path)
+    ratios = [each for row in report.rows if (each := row.ratio("mm")) is not None]
+    slower = [each for each in ratios if each < 1]
+    by = f", by {percent(1 - min(slower))} at most" if slower else ""
+    text = f"slower than `mm` at {len(slower)} of the {len(ratios)} shapes{by}"
+    return f"{report.arithmetic}, {report.method}: `auto` is {text}.\n"
+
+
+def choices(path: Path) -> str:
+    """What a table of the registry holds."""
+    table = Table.read(path)
+    shapes: dict[str, set[tuple[int, int, int]]] = {}
+    for row in table.measurements:
+        shapes.setdefault(row.dtype, set()).add(row.shape)
+    counts = ", ".join(f"{len(each)} in {dtype}" for dtype, each in shapes.items())
+    text = f"`{path.relative_to(ROOT)}` has the {table.device}'s choices by shape: {counts}."
+    return paragraph(text).removeprefix("\n")
 
 
 def kernels(path: Path) -> str:
@@ -164,7 +187,8 @@ def prediction(path: Path) -> str:
 
 
 KINDS: dict[str, Callable[[Path], str]] = {
-    each.__name__: each for each in (speed, kernels, host, kernelbench, contest, prediction)
+    each.__name__: each
+    for each in (speed, behind, choices, kernels, host, kernelbench, contest, prediction)
 }
 
 

@@ -5,18 +5,23 @@ Importing needs no GPU, no Triton and no compiled library: each is looked for wh
 
 from fusedops import settings
 from fusedops.functional import explain, gemm_sig_res, prepare
+from fusedops.fusion import FusingBackend, compile_backend, fuse, unfuse
 from fusedops.modules import GemmSigRes
 from fusedops.override import batch_invariant, use_backend
 from fusedops.registry import NoKernelError
 
 __version__ = "0.1.0"
 __all__ = [
+    "FusingBackend",
     "GemmSigRes",
     "NoKernelError",
     "batch_invariant",
+    "compile_backend",
     "explain",
+    "fuse",
     "gemm_sig_res",
     "prepare",
+    "unfuse",
     "use_backend",
 ]
 

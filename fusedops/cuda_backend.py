@@ -19,6 +19,7 @@ from fusedops.registry import (
     clustered_time,
     dtype_name,
     streamed_time,
+    strips_time,
     tiled_time,
 )
 
@@ -112,7 +113,7 @@ def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]
 
 
 SPLIT = re.compile(r"_split(\d+)")
-STREAMING = ("cuda.skinny", "cuda.sm90_skinny")
+STREAMED, STRIPS = "cuda.skinny", "cuda.sm90_skinny"
 CLUSTERED = (
     "cuda.sm90_cooperative",
     "cuda.sm90_pingpong",
@@ -123,16 +124,14 @@ CLUSTERED = (
 
 def estimated_time(problem: Problem, instance: Any) -> float:
     """That of a compiled instance, by the model for its kind of kernel."""
-    tile_m, tile_n, _ = instance.tile
+    tile_m, tile_n, tile_k = instance.tile
     split = SPLIT.search(instance.summation)
     split_k = int(split[1]) if split else 1
-    if instance.kernel in STREAMING:
-        return streamed_time(
-            problem,
-            tile_m,
-            tile_n,
-            blocks_per_strip=split_k,
-            even=instance.kernel == "cuda.sm90_skinny",
+    if instance.kernel == STREAMED:
+        return streamed_time(problem, tile_m, tile_n)
+    if instance.kernel == STRIPS:
+        return strips_time(
+            problem, tile_m, tile_n, split_k=split_k, tile_k=tile_k, stages=instance.stages
         )
     if instance.kernel in CLUSTERED:
         return clustered_time(

@@ -1,6 +1,7 @@
-"""Every environment variable: the only reader of the environment, and the source of its docs.
+"""Every environment variable of the library: its only reader of them, its documentation's source.
 
-Stands alone (standard library only), so that setup.py can load it by path.
+Stands alone (standard library only), so that setup.py can load it by path. Build tools keep to
+their own variables: setup.py to CXX, the program of benchmarks/sm80 to CUBLAS_LIBRARY.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which kernel runs a call, and why: a leaf that never sees a tensor."""
 
-from .estimate import clustered_time, streamed_time, tiled_time
+from .estimate import clustered_time, streamed_time, strips_time, tiled_time
 from .kernel import Accumulation, Kernel, Launch
 from .problem import CARDS, FEW_ROWS, H200, RTX_4090, Card, Problem, dtype_name
 from .select import (
@@ -45,5 +45,6 @@ __all__ = [
     "reasons_against",
     "select",
     "streamed_time",
+    "strips_time",
     "tiled_time",
 ]

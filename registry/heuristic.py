@@ -22,6 +22,8 @@ ON_CUDA = (
     "triton.tiled",
     "torch.reference",
 )
+"""Fastest first in docs/performance.md, NVIDIA H200, of those that take the same problems; those of
+mma.sync as in docs/performance/ada.md. triton.skinny takes few rows alone."""
 ON_CUDA_WITH_FEW_ROWS = ("cuda.sm90_skinny", "cuda.skinny", *ON_CUDA)
 """Those that stream the weights come first, measured in docs/performance/skinny.md."""
 ON_CPU = (

@@ -13,7 +13,8 @@ from .table import Table
 
 AUTO = "auto"
 INVARIANT_M = 4096
-"""Batch-invariant problems sum as the best kernel for so many rows does."""
+"""Batch-invariant problems sum as the best kernel for so many rows does. A judgement: many rows
+have the most to lose, and few pay for it."""
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 
 

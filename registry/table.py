@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 NEIGHBOURS = 4
 REACH = math.log(2)
 """An unmeasured shape is spoken for by so many measured ones, the others at most REACH further away
-than the nearest."""
+than the nearest. Each of 130 shapes left out in turn, bfloat16 on an NVIDIA H200 loses 3.6 % so
+(benchmarks/left_out.py, 2026-11-22), with 2 neighbours 3.9 %, with 6 3.6 %; at half the REACH
+4.3 %, at twice 3.7 %."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import torch
 
 from fusedops import backends
 from fusedops.bench.peaks import FP16_ACCUMULATION, IEEE, PEAKS, TF32
+from fusedops.bench.workload import GRID, SMALL_M
 from fusedops.registry import RTX_4090, Problem, Request, explain, select
 from fusedops.registry.table import shipped_tables
 from fusedops.verify.case import Case
@@ -78,6 +79,13 @@ def test_the_predictions_are_those_of_the_table():
     for each in result["predictions"]:
         key = (each["m"], each["n"], each["k"]), each["kernel"], each["config"]
         assert rows[key] == each["microseconds"]
+
+
+def test_every_shape_of_the_benchmark_has_a_prediction():
+    result = json.loads((BENCHMARKS / "results" / "rtx4090_predicted.json").read_text())
+    predicted = {(each["m"], each["n"], each["k"]) for each in result["predictions"]}
+    assert predicted >= {*GRID, *SMALL_M}
+    assert any(each["sums"] == "float32 by FMA" for each in result["predictions"])
 
 
 def test_a_time_carried_over_to_the_same_card_is_the_same(predict):

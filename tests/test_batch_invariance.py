@@ -13,6 +13,7 @@ from fusedops import backends, native, plans
 from fusedops.plans import choose, describe
 from fusedops.registry import H200, RTX_4090, Request, select
 from fusedops.registry.table import table_for
+from fusedops.verify import Case, check_kernel
 
 KS = (1, 3, 8, 64, 72, 120, 128, 256, 777, 1000, 1024, 2048, 4096, 4104, 8192, 16384)
 MS = (1, 2, 3, 5, 16, 17, 33, 64, 100, 128, 257, 1024, 4096)
@@ -189,3 +190,9 @@ def test_the_choice_says_so():
         problem = describe(torch.randn(4, 8), torch.randn(3, 8))
     assert "batch-invariant" in str(problem)
     assert choose(problem, Request()).kernel.name == "cpu.blocked"
+
+
+def test_kernels_are_verified_whatever_the_environment_asks_for(monkeypatch):
+    monkeypatch.setenv("FUSEDOPS_BATCH_INVARIANT", "1")
+    case = Case.parse("m=2,n=3,k=4,dtype=float32,x=transposed")
+    assert check_kernel(backends.REFERENCE, case, torch.device("cpu")) <= 1

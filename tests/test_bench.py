@@ -18,6 +18,7 @@ from fusedops.__main__ import main
 from fusedops.bench import measure, peers
 from fusedops.bench.candidates import AUTO, gather
 from fusedops.bench.peaks import FP16_ACCUMULATION, PEAKS, TF32, copy_bandwidth
+from fusedops.bench.plot import draw
 from fusedops.bench.report import COLD_L2, GRAPH, Columns, Report, Row, command
 from fusedops.bench.suite import ready
 from fusedops.bench.table import table_so_far, write_table
@@ -181,8 +182,8 @@ def test_a_peer_may_err_and_may_fail():
     def failing(x, weight, bias):
         raise ValueError("no")
 
-    sloppy = peers.Peer("sloppy", "", lambda device, dtype: lambda x, w, b: x @ w.t())
-    failed = peers.Peer("failed", "", lambda device, dtype: failing)
+    sloppy = peers.Peer("sloppy", lambda device, dtype: lambda x, w, b: x @ w.t())
+    failed = peers.Peer("failed", lambda device, dtype: failing)
     present, absent = ready([sloppy, failed], CPU, torch.float32)
     assert not absent
     found = gather(operands((4, 4, 4), torch.float32, CPU), present, ())
@@ -356,6 +357,22 @@ def test_a_step_that_fails_is_named_and_the_next_one_runs(tmp_path):
         assert {wanted, "--configs", f"{folder}/card_table.json"} <= set(words.split())
 
 
+def test_what_a_table_loses_at_a_shape_left_out(tmp_path, monkeypatch, capsys):
+    rows = (
+        Measurement(m, 64, 64, "float16", "torch.reference", "None", time)
+        for m, time in ((128, 4.0), (256, 5.0))
+    )
+    table = Table(H200.name, H200.capability, (*rows, Measurement(1, 8, 8, "tf32", "a.b", "", 1.0)))
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(table.document()))
+    monkeypatch.setattr(sys, "argv", ["left_out.py", str(path)])
+    runpy.run_path(str(ROOT / "benchmarks" / "left_out.py"), run_name="__main__")
+    assert capsys.readouterr().out == (
+        "float16: 2 shapes, 0.0 % over the fastest, 0 choices not listed\n"
+        "tf32: 1 shapes, 10.0 % over the fastest, 1 choices not listed\n"
+    )
+
+
 def test_a_plot_from_the_results_alone(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     drawn = tmp_path / "plot.png"
@@ -363,6 +380,19 @@ def test_a_plot_from_the_results_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["plot.py", str(results), str(drawn)])
     runpy.run_path(str(ROOT / "benchmarks" / "plot.py"))
     assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_shows_all_of_the_floor_and_of_the_kernels(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr(plt, "close", lambda figure: shown.append(figure.axes[0].get_ylim()))
+    times = {"mm": 100.0, AUTO: 4.0, "a.one": 5.0, "cuda.two": 900.0}
+    rows = [Row((1, 2, 3), 2.0, "", times)]
+    draw(Report("", "", {}, 1, "", "float32", "ieee", "", 1, "", {}, rows), tmp_path / "plot.png")
+    ((low, high),) = shown
+    assert low < 100 / 900 and high > 50
 
 
 def test_kernelbenchs_problem(tmp_path, monkeypatch, capsys):
@@ -374,6 +404,17 @@ def test_kernelbenchs_problem(tmp_path, monkeypatch, capsys):
     example["main"]()
     assert set(json.loads(written.read_text())["results"]) == {"float32", "float16"}
     assert "correct in 5 trials" in capsys.readouterr().out
+
+
+def test_kernelbenchs_harness_finds_its_names(monkeypatch):
+    example = runpy.run_path(str(ROOT / "examples" / "kernelbench_level2_70.py"))
+    globals_ = example["get_inputs"].__globals__
+    for name in ("BATCH_SIZE", "INPUT_SIZE", "HIDDEN_SIZE"):
+        monkeypatch.setitem(globals_, name, 16)
+    for model in ("Model", "ModelNew"):
+        made = example[model](*example["get_init_inputs"]())
+        with torch.no_grad():
+            assert made(*example["get_inputs"]()).shape == (16, 16)
 
 
 @pytest.mark.gpu

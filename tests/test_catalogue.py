@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fusedops import native
+from fusedops.cuda_backend import CLUSTERED, STREAMED, STRIPS
+from fusedops.registry.heuristic import ON_CUDA_WITH_FEW_ROWS
 
 catalogue = native.catalogue()
 pytestmark = pytest.mark.skipif(
@@ -37,6 +39,14 @@ def problem(instance, **changes):
 
 
 ANY_LAYOUT = {"cuda.simt"}
+TILED = {"cuda.sm80_multistage", FP16_ACCUMULATION, "cuda.simt", "cuda.sm90_fp32_split"}
+"""Whose time is modelled as that of tiles; the backend names the others."""
+
+
+def test_the_time_and_the_place_of_every_kernel_are_known():
+    kernels = {each.kernel for each in instances()}
+    assert kernels <= {STREAMED, STRIPS, *CLUSTERED, *TILED}
+    assert kernels <= set(ON_CUDA_WITH_FEW_ROWS)
 
 
 def test_the_dtypes_of_every_kernel():

@@ -14,6 +14,7 @@ from fusedops.registry import (
     H200,
     RTX_4090,
     Accumulation,
+    Card,
     Kernel,
     Measurement,
     NoKernelError,
@@ -155,6 +156,36 @@ def test_a_card_has_its_table_or_that_of_its_capability():
     assert table_for(replace(PROBLEM, device_name="another", capability=(12, 0))) is None
 
 
+def needs_float16_sums(row: Measurement) -> bool:
+    return "fp16_accumulation" in row.kernel
+
+
+def measured(row: Measurement, card: Card) -> Problem:
+    """The problem that a table's row is of."""
+    tf32 = row.dtype == "tf32"
+    return replace(
+        Problem.contiguous(
+            row.m, row.n, row.k, torch.float32 if tf32 else getattr(torch, row.dtype), card=card
+        ),
+        fp32_precision="tf32" if tf32 else "ieee",
+        allow_fp16_accumulation=needs_float16_sums(row),
+    )
+
+
+def test_auto_obeys_the_shipped_table_once_everything_is_compiled():
+    kernels = [replace(each, ready=lambda *_: True) for each in backends.kernels()]
+    times: dict[Problem, dict[tuple[str, str], float]] = {}
+    for row in shipped_tables()[H200.name].measurements:
+        if row.kernel in built() and not needs_float16_sums(row):
+            of_shape = times.setdefault(measured(row, H200), {})
+            of_shape[row.kernel, row.config] = row.microseconds
+    assert times
+    for problem, known in times.items():
+        choice = select(problem, Request(), kernels, {}, table_for(problem))
+        assert known[choice.kernel.name, str(choice.config)] == min(known.values()), problem
+        assert "it was the fastest" in choice.why
+
+
 def test_shipped_tables_name_kernels_and_configurations_that_exist():
     declared = {kernel.name: kernel for kernel in backends.kernels()}
     for table in shipped_tables().values():
@@ -162,14 +193,7 @@ def test_shipped_tables_name_kernels_and_configurations_that_exist():
         for row in table.measurements:
             if row.kernel not in declared:
                 continue  # a compiled kernel that this build does not have
-            tf32 = row.dtype == "tf32"
-            dtype = torch.float32 if tf32 else getattr(torch, row.dtype)
-            problem = replace(
-                Problem.contiguous(row.m, row.n, row.k, dtype, card=card),
-                fp32_precision="tf32" if tf32 else "ieee",
-                allow_fp16_accumulation=row.dtype == "float16",
-            )
-            configs = map(str, declared[row.kernel].configs(problem))
+            configs = map(str, declared[row.kernel].configs(measured(row, card)))
             assert row.config in configs, row
 
 

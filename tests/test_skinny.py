@@ -10,21 +10,31 @@ import torch
 
 from fusedops import cuda_backend
 from fusedops.plans import describe
-from fusedops.registry import FEW_ROWS, H200, RTX_4090, Problem, streamed_time
+from fusedops.registry import FEW_ROWS, H200, RTX_4090, Problem, strips_time
 from fusedops.registry.heuristic import preference
 
-HOPPER = ((8, 64, 1), (8, 64, 2), (8, 128, 1), (16, 64, 2), (16, 64, 4))
-HOPPER += ((32, 64, 2), (32, 128, 1), (64, 64, 2), (64, 128, 1), (64, 128, 2))
+# Rows, strip, K of a stage, stages, parts of K.
+HOPPER = ((8, 64, 128, 6, 2), (8, 64, 64, 7, 4), (8, 128, 64, 6, 1), (8, 128, 64, 6, 2))
+HOPPER += ((16, 64, 64, 10, 2), (16, 64, 64, 7, 4), (16, 64, 64, 7, 8))
+HOPPER += ((16, 128, 64, 6, 1), (16, 128, 64, 6, 2))
+HOPPER += ((32, 64, 64, 8, 2), (32, 64, 64, 5, 4), (32, 72, 64, 5, 8))
+HOPPER += ((32, 128, 64, 5, 1), (32, 128, 64, 5, 2))
+HOPPER += ((64, 64, 64, 6, 2), (64, 64, 64, 4, 4), (64, 72, 64, 5, 8))
+HOPPER += ((64, 128, 64, 9, 1), (64, 128, 128, 4, 2), (64, 144, 64, 6, 4))
 FASTEST = {
-    (1, 4096, 4096): (8, 64, 2),
-    (16, 4096, 4096): (16, 64, 2),
-    (16, 1024, 8192): (16, 64, 4),
-    (8, 4096, 14336): (8, 64, 2),
-    (1, 14336, 4096): (8, 128, 1),
-    (32, 14336, 4096): (32, 128, 1),
-    (4, 8192, 8192): (8, 64, 1),
-    (64, 8192, 8192): (64, 128, 2),
-    (64, 4096, 4096): (64, 64, 2),
+    (1, 4096, 4096): (8, 64, 128, 6, 2),
+    (16, 4096, 4096): (16, 64, 64, 10, 2),
+    (16, 1024, 8192): (16, 64, 64, 7, 8),
+    (8, 4096, 14336): (8, 64, 128, 6, 2),
+    (1, 14336, 4096): (8, 128, 64, 6, 1),
+    (32, 14336, 4096): (32, 128, 64, 5, 1),
+    (4, 8192, 8192): (8, 128, 64, 6, 2),
+    (64, 8192, 8192): (64, 128, 128, 4, 2),
+    (64, 4096, 4096): (64, 64, 64, 6, 2),
+    (32, 4096, 4096): (32, 64, 64, 8, 2),
+    (64, 1024, 8192): (64, 72, 64, 5, 8),
+    (64, 4096, 14336): (64, 144, 64, 6, 4),
+    (4, 5120, 5120): (8, 128, 64, 6, 2),
 }
 
 
@@ -33,8 +43,8 @@ def test_the_model_puts_the_fastest_measured_configuration_first(shape, fastest)
     problem = Problem.contiguous(*shape, torch.bfloat16, card=H200)
 
     def time(config):
-        rows, columns, split = config
-        return streamed_time(problem, rows, columns, blocks_per_strip=split, even=True)
+        rows, columns, tile_k, stages, split_k = config
+        return strips_time(problem, rows, columns, split_k=split_k, tile_k=tile_k, stages=stages)
 
     assert min((each for each in HOPPER if each[0] >= shape[0]), key=time) == fastest
 

@@ -164,8 +164,9 @@ def pingpong(problem: Problem) -> tuple[PingpongConfig, ...]:
 def skinny(problem: Problem) -> tuple[SkinnyConfig, ...]:
     """The least rows that hold x, and of those the strips that share the card out best.
 
-    That is two programs on most multiprocessors (N of 4096 in strips of 16, of 8192 in 32, of 14336
-    in 64: H200). Strips of 8 read x once for half as much of the weight: only for want of programs.
+    That is 1.7 to 1.9 programs a multiprocessor (N of 4096 in strips of 16, of 8192 in 32, of 14336
+    in 64: H200). That nearly each has one comes first, a judgement. Strips of 8 read x once for
+    half as much of the weight: only for want of programs.
     """
     processors = max(problem.multiprocessors, 1)
 

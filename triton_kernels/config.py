@@ -35,6 +35,8 @@ MOST_REDUCTION = 2**31 - 1 - 4096
 WARP = 32
 MMA_REGISTERS = 128
 FMA_REGISTERS = 64
+"""Of a thread's 255, what sums may take, on tensor cores and on FMA units. Judgements: the tests
+compile every tile and look for spills."""
 BARRIERS_AND_BIAS = 1024
 
 
@@ -282,6 +284,7 @@ def _multiplying(problem: Problem, config: Config) -> float:
     It takes ceil(tiles / multiprocessors) tiles, each at the cost of its products or, where there
     are fewer than ``intensity`` for every row and column brought in, at that of its operands. So a
     large tile wins where there are tiles enough to share out, and a small one where there are not.
+    The intensities are judged, from which tiles win in docs/performance/triton.md.
     """
     asynchronous = problem.capability is not None and 9 <= problem.capability[0] < 12
     if problem.dtype.itemsize == 2:

@@ -150,45 +150,7 @@ class Ready(dict[int, tuple[Code, list[Packet], list[TensorMaps]]]):
 
 
 def launch_packed(arguments: Arguments) -> Launch:
-    """The launch of a kernel that takes its operands as pointers."""
-    ready = Ready(arguments)
-    start = driver.library().cuLaunchKernelEx
-    x_place, weight_place, out_place, scale_place = map(
-        arguments.place, ("x", "weight", "out", "scale")
-    )
-    bias_place = _bias_place(arguments)
-
-    def run(
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        scale: float,
-        out: torch.Tensor,
-    ) -> None:
-        device = x.get_device()
-        code, packets, _ = ready[device]
-        try:
-            packet = packets.pop()
-        except IndexError:
-            packet = Packet(arguments, code)
-        words = packet.words
-        words[STREAM] = current_stream(device)
-        words[x_place] = x.data_ptr()
-        words[weight_place] = weight.data_ptr()
-        words[out_place] = out.data_ptr()
-        if bias is not None:
-            words[bias_place] = bias.data_ptr()
-        packet.doubles[scale_place] = scale
-        failed = start(packet.config, code.function, packet.addresses, None)
-        if failed:
-            _again(failed, device, packet, code)
-        packets.append(packet)
-
-    return run
-
-
-def launch_mapped(arguments: Arguments) -> Launch:
-    """The launch of a kernel that takes x, weight and maybe the result as tensor maps."""
+    """The launch of a kernel that takes its operands as pointers, or through tensor maps."""
     ready = Ready(arguments)
     start = driver.library().cuLaunchKernelEx
     x_place, weight_place, out_place, scale_place = map(
@@ -209,14 +171,19 @@ def launch_mapped(arguments: Arguments) -> Launch:
             packet = packets.pop()
         except IndexError:
             packet = Packet(arguments, code)
-        # The maps are held here until the driver has read them: another thread may drop them.
-        x_map, weight_map = maps[0][x.data_ptr()], maps[1][weight.data_ptr()]
-        out_map = maps[2][out.data_ptr()] if len(maps) > 2 else None
         words = packet.words
         words[STREAM] = current_stream(device)
-        words[x_place] = x_map.address
-        words[weight_place] = weight_map.address
-        words[out_place] = out.data_ptr() if out_map is None else out_map.address
+        if maps:
+            # They are held here until the driver has read them: another thread may drop them.
+            x_map, weight_map = maps[0][x.data_ptr()], maps[1][weight.data_ptr()]
+            out_map = maps[2][out.data_ptr()] if len(maps) > 2 else None
+            words[x_place] = x_map.address
+            words[weight_place] = weight_map.address
+            words[out_place] = out.data_ptr() if out_map is None else out_map.address
+        else:
+            words[x_place] = x.data_ptr()
+            words[weight_place] = weight.data_ptr()
+            words[out_place] = out.data_ptr()
         if bias is not None:
             words[bias_place] = bias.data_ptr()
         packet.doubles[scale_place] = scale

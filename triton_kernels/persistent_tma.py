@@ -15,7 +15,7 @@ from .epilogues import sigmoid_residual
 from .launch import Specialization, element, pointer
 from .order import grouped
 from .overlap import wait_for_earlier_kernels
-from .packet import Arguments, launch_mapped
+from .packet import Arguments, launch_packed
 from .products import multiply_add
 from .tma import matrices
 
@@ -187,7 +187,7 @@ def launch(problem: Problem, config: PersistentConfig) -> Launch:
         return interpret
 
     assert problem.capability is not None
-    return launch_mapped(
+    return launch_packed(
         Arguments(
             special,
             problem.capability,

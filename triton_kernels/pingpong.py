@@ -25,7 +25,7 @@ from fusedops.registry import Launch, Problem
 
 from .config import PingpongConfig
 from .launch import Specialization, element, pointer
-from .packet import Arguments, launch_mapped
+from .packet import Arguments, launch_packed
 from .tma import matrices
 
 REGISTERS = 168
@@ -217,7 +217,7 @@ def specialization(problem: Problem, config: PingpongConfig) -> Specialization:
 def launch(problem: Problem, config: PingpongConfig) -> Launch:
     """The launch of this problem in this configuration."""
     assert problem.capability is not None
-    return launch_mapped(
+    return launch_packed(
         Arguments(
             specialization(problem, config),
             problem.capability,

@@ -2,15 +2,17 @@
 
 python benchmarks/sm80/predict.py
 
-It reads the committed results (h200_sm80.json), asks this build what sm_89 and sm_90 can hold of
-each kernel, and writes the RTX 4090's table and benchmarks/results/rtx4090_predicted.json.
+It reads the committed results (h200_sm80.json, and cuda.simt's of h200_cold_float32.json), asks
+this build what sm_89 and sm_90 can hold of each kernel, and writes the RTX 4090's table and
+benchmarks/results/rtx4090_predicted.json.
 
-A kernel's time is taken as its launch, the busier of tensor cores and memory, and cycles lost to
-everything else. The 4090's floor is recomputed from its peaks, with its own number of turns; the
-lost cycles of a turn are the H200's, more where fewer blocks are resident to hide them. That errs
-on the slow side: an Ada multiprocessor multiplies a fifth as fast, so loads that are the bottleneck
-of an H200 hide there. The clock is the boost clock that the peaks are stated for. Below 64 rows
-the skinny kernels are given memory's time alone.
+A kernel's time is taken as its launch, the busier of its arithmetic (on tensor cores, or float32's
+on FMA units) and memory, and cycles lost to everything else. The 4090's floor is recomputed from
+its peaks, with its own number of turns; the lost cycles of a turn are the H200's, more where fewer
+blocks are resident to hide them. That errs on the slow side: an Ada multiprocessor's tensor cores
+multiply a fifth as fast, so loads that are the bottleneck of an H200 hide there. The clock is the
+boost clock that the peaks are stated for. Below 64 rows the skinny kernels are given memory's time
+alone.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from typing import Any
 import torch
 
 from fusedops import backends, native
-from fusedops.bench.peaks import FP16_ACCUMULATION, PEAKS
+from fusedops.bench.candidates import kernel_of
+from fusedops.bench.peaks import FP16_ACCUMULATION, IEEE, PEAKS, TF32
+from fusedops.bench.report import Report
 from fusedops.bench.table import one_row_a_line
 from fusedops.registry import H200, RTX_4090, Measurement, Problem, Table, dtype_name
 from fusedops.registry.problem import Card
@@ -35,14 +39,19 @@ RESULTS = ROOT / "benchmarks" / "results"
 TABLES = ROOT / "registry" / "tables"
 LAUNCH = 4.0
 """Microseconds that an empty kernel takes between two events."""
-FEW_ROWS, LEAST_ROWS = (1, 8, 16, 32), 64
+FEW_ROWS, LEAST_ROWS = (1, 4, 8, 16, 32), 64
 """The rows that only the skinny kernels' model covers, and where the measurements begin."""
 SKINNY_SHARE = 0.8
 """Of memory's rate: what the skinny kernels reach on an H200, whose memory is faster."""
 NEAR = 1.25
 """The table keeps configurations up to so many times slower than the best."""
-ELEMENT = 2
-"""Bytes of an operand's element."""
+FMA = "float32 by FMA"
+"""The sums of cuda.simt; others name the type that mma.sync adds in."""
+H200_FMA_RATE = 66.9e12
+"""The data sheet's."""
+
+DTYPES = {"float32": ("bfloat16", "float16"), "float16": ("float16",), FMA: ("float32", TF32)}
+"""What each arithmetic serves: the contest's float32 sums were timed in bfloat16."""
 
 Shape = tuple[int, int, int]
 
@@ -86,7 +95,8 @@ class Work:
         tile_m, tile_n, tile_k = self.tile
         depth = -(-k // tile_k) * tile_k
         cycles = self.turns(processor) * tile_m * tile_n * depth / processor.products[self.sums]
-        traffic = (m * k + n * k + m * n) * ELEMENT / processor.bandwidth
+        element = 4 if self.sums == FMA else 2
+        traffic = (m * k + n * k + m * n) * element / processor.bandwidth
         return 1e6 * max(cycles / processor.clock, traffic)
 
     def at_once(self, processor: Processor) -> int:
@@ -120,18 +130,19 @@ def work(shape: Shape, instance: Any, sums: str) -> Work | None:
     return Work(shape, sums, instance.tile, resident)
 
 
-def predictions(contest: Mapping[str, Any]) -> Iterator[tuple[Work, Measurement]]:
+def predictions(contest: Mapping[str, Any], single: Report) -> Iterator[tuple[Work, Measurement]]:
     """Each kernel that was timed on the H200 and runs on the 4090."""
     rates = {
         "float32": 1e12 * contest["rates"]["float32 sums"],
         "float16": 1e12 * contest["rates"]["float16 sums"],
+        FMA: H200_FMA_RATE,
     }
     source = Processor.with_rates(H200, 1.98e9, rates)
     peaks = PEAKS[RTX_4090.name].flops
     flops = {"float32": peaks["bfloat16"], "float16": peaks[FP16_ACCUMULATION]}
-    target = Processor.with_rates(RTX_4090, 2.52e9, flops)
+    target = Processor.with_rates(RTX_4090, 2.52e9, {**flops, FMA: peaks["float32"]})
     compiled = instances()
-    for row in contest["times"]:
+    for row in (*contest["times"], *times_by_fma(single)):
         kernel, _, label = row["name"].partition(" ")
         instance = compiled.get((kernel, label))
         shape = row["m"], row["n"], row["k"]
@@ -139,9 +150,18 @@ def predictions(contest: Mapping[str, Any]) -> Iterator[tuple[Work, Measurement]
         if each is None:
             continue
         time = round(carry_over(each, row["microseconds"], source, target), 2)
-        if row["sums"] == "float32":  # measured in bfloat16
-            yield each, Measurement(*shape, "bfloat16", kernel, label, time)
-        yield each, Measurement(*shape, "float16", kernel, label.replace("bf16", "fp16"), time)
+        for dtype in DTYPES[row["sums"]]:
+            config = label.replace("bf16", "fp16") if dtype == "float16" else label
+            yield each, Measurement(*shape, dtype, kernel, config, time)
+
+
+def times_by_fma(report: Report) -> Iterator[dict[str, Any]]:
+    """cuda.simt's, as the contest's."""
+    for row in report.rows:
+        m, n, k = row.shape
+        for name, time in row.microseconds.items():
+            if kernel_of(name) == "cuda.simt":
+                yield {"sums": FMA, "name": name, "m": m, "n": n, "k": k, "microseconds": time}
 
 
 def few_rows(shapes: Iterable[Shape]) -> Iterator[Measurement]:
@@ -156,12 +176,13 @@ def few_rows(shapes: Iterable[Shape]) -> Iterator[Measurement]:
                 yield Measurement(m, n, k, dtype_name(dtype), skinny.name, str(config), time)
 
 
-def summary(work: Work, best: Measurement) -> dict[str, Any]:
+def summary(sums: str, best: Measurement) -> dict[str, Any]:
     m, n, k = best.shape
-    precision = "ieee" if work.sums == "float32" else FP16_ACCUMULATION
-    floor = PEAKS[RTX_4090.name].floor(best.shape, torch.float16, precision)
+    precision = FP16_ACCUMULATION if sums == "float16" else IEEE
+    dtype = torch.float32 if sums == FMA else torch.float16
+    floor = PEAKS[RTX_4090.name].floor(best.shape, dtype, precision)
     return {
-        **{"m": m, "n": n, "k": k, "sums": work.sums, "kernel": best.kernel},
+        **{"m": m, "n": n, "k": k, "sums": sums, "kernel": best.kernel},
         **{"config": best.config, "microseconds": best.microseconds, "floor": round(floor, 2)},
         "tflops": round(2e-6 * m * n * k / best.microseconds, 1),
     }
@@ -169,21 +190,26 @@ def summary(work: Work, best: Measurement) -> dict[str, Any]:
 
 def main() -> None:
     contest = json.loads((RESULTS / "h200_sm80.json").read_text())
+    single = Report.read(RESULTS / "h200_cold_float32.json")
     all_of: dict[tuple[Shape, str, str], list[tuple[Work, Measurement]]] = {}
-    for each, row in predictions(contest):
+    for each, row in predictions(contest, single):
         all_of.setdefault((row.shape, row.dtype, each.sums), []).append((each, row))
     origin = (
         "computed, not measured: benchmarks/sm80/predict.py from benchmarks/results/h200_sm80.json "
-        f"({contest['device']}, {contest['date']}, {contest['versions']})"
+        f"({contest['device']}, {contest['date']}, {contest['versions']}), float32 from "
+        f"h200_cold_float32.json ({single.date})"
     )
     rows, best = [], []
     for (_, dtype, sums), group in sorted(all_of.items()):
         group.sort(key=lambda pair: pair[1].microseconds)
         limit = NEAR * group[0][1].microseconds
         rows += [row for _, row in group if row.microseconds <= limit]
-        if dtype == ("bfloat16" if sums == "float32" else "float16"):
-            best.append(summary(*group[0]))
-    rows += few_rows(row.shape for row in rows if row.m == LEAST_ROWS)
+        if dtype == DTYPES[sums][0]:
+            best.append(summary(sums, group[0][1]))
+    few = list(few_rows(row.shape for row in rows if row.m == LEAST_ROWS))
+    rows += few
+    best += [summary("float32", row) for row in few if row.dtype == "bfloat16"]
+    best.sort(key=lambda row: (row["m"], row["n"], row["k"], DTYPES[row["sums"]]))
     rows = [replace(row, origin=origin) for row in rows]
     table = Table(RTX_4090.name, RTX_4090.capability, tuple(rows))
     (TABLES / "nvidia_geforce_rtx_4090.json").write_text(one_row_a_line(table))

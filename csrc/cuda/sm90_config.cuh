@@ -8,6 +8,8 @@
 
 namespace fusedops::sm90 {
 
+constexpr int kMaxSharedMemory = 227 << 10;  // what sm_90 gives one block
+
 template <int kM_, int kN_, int kK_>
 struct Tile {
   static constexpr int kM = kM_, kN = kN_, kK = kK_;
@@ -70,25 +72,44 @@ struct Config {
   // Of a tile this block multiplies all columns, and stores its share.
   static constexpr int kShareColumns = kTileN / kSplitK;
 
-  // Every warp stores its own 16 rows of accumulators, in pieces of so many columns, through its
-  // own staging buffers. A piece's outputs are all in registers at once, beside the accumulators.
+  static constexpr int kAccumulators = kBlocksM * kTileN / 2;  // a thread
+
+  // Two cooperative warpgroups multiply the last kStages stages of a tile one after the other. The
+  // first one's epilogue then hides behind the second's products, and the second's behind the
+  // first's of the next tile, which are as far ahead as the ring is long. For large tiles: small
+  // ones wait for data, and the second could do nothing while it comes.
+  static constexpr bool kOneAfterTheOther = !kPingpong && kConsumers == 2 && kSplitK == 1 &&
+                                            kAccumulators > 96 && sizeof(Element) == 2;
+
+  // Every warp stores its own 16 rows of accumulators, in pieces, through its own staging buffers.
+  // The outputs of a piece are all in registers at once, beside the accumulators; the last piece of
+  // a row may be narrower. TMA stores a piece in boxes.
   static constexpr int kWarpRows = kWgmmaM / kWarpsPerWarpgroup;
-  static constexpr int kAccumulators = kBlocksM * kTileN / 2;
+  static constexpr int kStagingBuffers = kSplitK > 1 ? 1 : 2;
+  static constexpr bool fits_beside_the_ring(int piece_width) {
+    const int piece = kWarpRows * piece_width * static_cast<int>(sizeof(Element));
+    const int staging = kConsumers * kWarpsPerWarpgroup * kStagingBuffers * piece;
+    constexpr int kForTheRest = 3 << 10;
+    return kStages * static_cast<int>(kStageBytes) + staging + kForTheRest <= kMaxSharedMemory;
+  }
   static constexpr bool kNarrowPieces = kAccumulators > 128 || kSplitK > 1 || sizeof(Element) == 4;
-  static constexpr int kWidestPiece = kAccumulators > 160 ? 16 : kNarrowPieces ? 32 : 64;
-  static constexpr int kPieceWidth = kShareColumns % 64 == 0   ? kWidestPiece
-                                     : kShareColumns % 32 == 0 ? std::min(32, kWidestPiece)
-                                                               : 16;
-  // The same piece as it lies in the output.
-  static constexpr int kPieceRows = kTransposed ? kPieceWidth : kWarpRows;
-  static constexpr int kPieceColumns = kTransposed ? kWarpRows : kPieceWidth;
+  static constexpr int kWidestPiece = kAccumulators > 160                          ? 16
+                                      : kNarrowPieces || !fits_beside_the_ring(64) ? 32
+                                                                                   : 64;
+  static constexpr int kPieceWidth = std::min(kWidestPiece, kShareColumns);
+  static constexpr int kBoxWidth = kShareColumns % 64 == 0   ? std::min(64, kPieceWidth)
+                                   : kShareColumns % 32 == 0 ? std::min(32, kPieceWidth)
+                                                             : 16;
+  // A box as it lies in the output.
+  static constexpr int kOutBoxRows = kTransposed ? kBoxWidth : kWarpRows;
+  static constexpr int kOutBoxColumns = kTransposed ? kWarpRows : kBoxWidth;
   // A warpgroup's biases of a tile: one for each of its accumulators' columns, or rows.
   static constexpr int kBiases = kTransposed ? kBlocksM * kWgmmaM : kShareColumns;
-  static constexpr int kStagingBuffers = kSplitK > 1 ? 1 : 2;
 
   static_assert(sizeof(Element) == 2 || (sizeof(Element) == 4 && !kTransposed));
   static_assert(kTileM % (kWgmmaM * kConsumersPerTile) == 0);
-  static_assert(kShareColumns % kPieceWidth == 0 && kTileK % kBoxColumns == 0);
+  static_assert(kShareColumns % kBoxWidth == 0 && kPieceWidth % kBoxWidth == 0);
+  static_assert(kTileK % kBoxColumns == 0);
   static_assert(kBoxRowsA % 8 == 0 && kBoxRowsB % 8 == 0, "boxes hold whole swizzle atoms");
   static_assert(kBoxRowsA <= 256 && kBoxRowsB <= 256, "the largest TMA box");
   static_assert(kSplitK == 1 || !kPingpong);
@@ -102,6 +123,14 @@ struct PartialSums {
              [kWarpgroup];
 };
 
+template <int kFirst, int kEnd, class Body>
+__device__ __forceinline__ void for_each(Body body) {
+  if constexpr (kFirst < kEnd) {
+    body(std::integral_constant<int, kFirst>{});
+    for_each<kFirst + 1, kEnd>(body);
+  }
+}
+
 struct Empty {};
 
 template <class Config>
@@ -111,13 +140,14 @@ struct alignas(kSwizzleAtomBytes) SharedStorage {
   Element a[Config::kStages][Config::kBoxes][Config::kTileM][Config::kBoxColumns];
   Element b[Config::kStages][Config::kBoxes][Config::kTileN][Config::kBoxColumns];
   Element staging[Config::kConsumers][kWarpsPerWarpgroup][Config::kStagingBuffers]
-                 [Config::kPieceRows][Config::kPieceColumns];
+                 [Config::kPieceWidth / Config::kBoxWidth][Config::kOutBoxRows]
+                 [Config::kOutBoxColumns];
   std::conditional_t<(Config::kSplitK > 1), PartialSums<Config>, Empty> partial;
   alignas(16) float bias[Config::kConsumers][Config::kBiases];
 
   uint64_t full[Config::kStages];   // TMA has written the stage
   uint64_t empty[Config::kStages];  // every reader, in every block it was sent to, is done with it
-  uint64_t turn[2];                 // ping-pong: this warpgroup may multiply
+  uint64_t turn[2];                 // this warpgroup may multiply
   uint64_t received[2];             // the other parts of this warpgroup's sums have come
 };
 

@@ -53,7 +53,7 @@ cudaError_t launch(const GemmArgs& args) {
   using Element = typename Config::Element;
   constexpr DType kType = kDType<Config>;
   const Problem& problem = args.problem;
-  static_assert(sizeof(SharedStorage<Config>) <= 227 * 1024, "what sm_90 gives one block");
+  static_assert(sizeof(SharedStorage<Config>) <= kMaxSharedMemory);
   constexpr int kBoxRowsX = Config::kTransposed ? Config::kBoxRowsB : Config::kBoxRowsA;
   constexpr int kBoxRowsWeight = Config::kTransposed ? Config::kBoxRowsA : Config::kBoxRowsB;
   CUtensorMap x_map{}, weight_map{}, out_map{};
@@ -66,7 +66,7 @@ cudaError_t launch(const GemmArgs& args) {
                                    weight_map);
   if (store_by_tma) {
     encoded = encoded && encode_tensor_map({args.out, kType, problem.m, problem.n, problem.n,
-                                            Config::kPieceRows, Config::kPieceColumns},
+                                            Config::kOutBoxRows, Config::kOutBoxColumns},
                                            out_map);
   }
   if (!encoded) return cudaErrorInvalidValue;

@@ -82,30 +82,10 @@ class Output {
   }
 
   __device__ __forceinline__ void store(const Sums& sums, int row, int column) {
-    constexpr int kPieces = kColumns / Config::kPieceWidth;
-    const int rows = Config::kTransposed ? params_.n : params_.m;
-    const int columns = Config::kTransposed ? params_.m : params_.n;
-    if (column >= columns) return;
-#pragma unroll
-    for (int block = 0; block < Config::kBlocksM; ++block) {
-      const int first_row = row + block * kWgmmaM + warp_ * Config::kWarpRows;
-      if (first_row >= rows) break;
-      int first_column = column;
-#pragma unroll
-      for (int piece = 0; piece < kPieces; ++piece) {
-        // The whole piece at once: independent chains of arithmetic hide each other's latency.
-        Values values, bias, work;
-        gather(sums[block], block, piece, values, bias);
-        params_.epilogue.start(values, bias, work);
-        if (piece > 0) {
-          send(first_row, first_column);  // the last piece, whose staging is complete by now
-          first_column += Config::kPieceWidth;
-        }
-        params_.epilogue.finish(values, work);
-        stage(values, shared_.staging[consumer_][warp_][staging_]);
-        if (piece + 1 < kPieces && first_column + Config::kPieceWidth >= columns) break;
-      }
-      send(first_row, first_column);
+    if (params_.store_by_tma) {
+      store<true>(sums, row, column);
+    } else {
+      store<false>(sums, row, column);
     }
   }
 
@@ -115,48 +95,81 @@ class Output {
   }
 
  private:
-  using Piece = Element[Config::kPieceRows][Config::kPieceColumns];
+  using Box = Element[Config::kOutBoxRows][Config::kOutBoxColumns];
+  using Piece = Box[Config::kPieceWidth / Config::kBoxWidth];
   // Of sixteen columns a thread has four in each of two rows. It evaluates those four together; if
   // they are rows of the output, the two rows.
-  static constexpr int kSteps = Config::kPieceWidth / 16;
   static constexpr int kTogether = Config::kTransposed ? 2 : 4;
-  using Values = float[8 * kSteps / kTogether][kTogether];
+  using Step = float[8 / kTogether][kTogether];
   static constexpr int kChunk = 16 / sizeof(Element);  // outputs in 16 bytes
   static constexpr int kBiasesPerThread = (Config::kBiases + kWarpgroup - 1) / kWarpgroup;
 
   // The chunk of 16 bytes that TMA's swizzle for rows of this length has at `chunk` of `row`.
   static __device__ __forceinline__ int swizzled(int row, int chunk) {
-    constexpr int kChunks = Config::kPieceColumns / kChunk;
+    constexpr int kChunks = Config::kOutBoxColumns / kChunk;
     constexpr int kRowsPerSwizzleRow = 8 / kChunks;
     return chunk ^ (row / kRowsPerSwizzleRow % kChunks);
   }
 
-  __device__ __forceinline__ void gather(const float (&sums)[kColumns / 2], int block, int piece,
-                                         Values& values, Values& bias) const {
-    const float* const piece_sums = &sums[piece * Config::kPieceWidth / 2];
+  // Apart for each way to store, so that the usual one is free of branches.
+  template <bool kByTma>
+  __device__ __forceinline__ void store(const Sums& sums, int row, int column) {
+#pragma unroll
+    for (int block = 0; block < Config::kBlocksM; ++block) {
+      const int first_row = row + block * kWgmmaM + warp_ * Config::kWarpRows;
+      store_pieces<kByTma, kColumns>(&sums[block][0], block, 0, first_row, column);
+    }
+  }
+
+  // A piece at a time: independent chains of arithmetic hide each other's latency.
+  template <bool kByTma, int kCount>
+  __device__ __forceinline__ void store_pieces(const float* sums, int block, int first, int row,
+                                               int column) {
+    constexpr int kWidth = std::min(kCount, Config::kPieceWidth);
+    constexpr int kSteps = kWidth / 16;
+    Step values[kSteps], work[kSteps];
+    for_each<0, kSteps>([&](auto index) {
+      constexpr int kStep = decltype(index)::value;
+      Step bias;
+      gather(sums + 8 * kStep, block, first + 16 * kStep, values[kStep], bias);
+      params_.epilogue.start(values[kStep], bias, work[kStep]);
+    });
+    // The last piece, whose staging is complete by now.
+    if (first > 0) send<kByTma, Config::kPieceWidth>(row, column + first - Config::kPieceWidth);
+    Piece& buffer = shared_.staging[consumer_][warp_][staging_];
+    for_each<0, kSteps>([&](auto index) {
+      constexpr int kStep = decltype(index)::value;
+      params_.epilogue.finish(values[kStep], work[kStep]);
+      stage<kStep>(values[kStep], buffer);
+    });
+    if constexpr (kCount > kWidth) {
+      store_pieces<kByTma, kCount - kWidth>(sums + kWidth / 2, block, first + kWidth, row, column);
+    } else {
+      send<kByTma, kWidth>(row, column + first);
+    }
+  }
+
+  __device__ __forceinline__ void gather(const float* sums, int block, int first, Step& values,
+                                         Step& bias) const {
     if constexpr (Config::kTransposed) {
       const int in_tile = block * kWgmmaM + warp_ * Config::kWarpRows + lane_ / 4;
       const float upper = shared_.bias[consumer_][in_tile];
       const float lower = shared_.bias[consumer_][in_tile + 8];
 #pragma unroll
-      for (int i = 0; i < 4 * kSteps; ++i) {
-        const float* const four = &piece_sums[i / 2 * 4];
+      for (int i = 0; i < 4; ++i) {
+        const float* const four = &sums[i / 2 * 4];
         set(values[i], four[i % 2], four[i % 2 + 2]);
         set(bias[i], upper, lower);
       }
     } else {
+      const int in_tile = first + lane_ % 4 * 2;
+      const auto* const pairs = reinterpret_cast<const float2*>(&shared_.bias[consumer_][in_tile]);
+      const float2 left = pairs[0], right = pairs[4];
 #pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        const int in_tile = piece * Config::kPieceWidth + 16 * step + lane_ % 4 * 2;
-        const auto* const pairs =
-            reinterpret_cast<const float2*>(&shared_.bias[consumer_][in_tile]);
-        const float2 left = pairs[0], right = pairs[4];
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const float* const four = &piece_sums[8 * step + 2 * half];
-          set(values[2 * step + half], four[0], four[1], four[4], four[5]);
-          set(bias[2 * step + half], left.x, left.y, right.x, right.y);
-        }
+      for (int half = 0; half < 2; ++half) {
+        const float* const four = &sums[2 * half];
+        set(values[half], four[0], four[1], four[4], four[5]);
+        set(bias[half], left.x, left.y, right.x, right.y);
       }
     }
   }
@@ -168,67 +181,81 @@ class Output {
   }
 
   // Each lane gives stmatrix the address of one row of eight outputs; float32 goes in pairs.
-  __device__ __forceinline__ void stage(const Values& values, Piece& buffer) const {
+  template <int kStep>
+  __device__ __forceinline__ void stage(const Step& values, Piece& buffer) const {
+    constexpr int kStepsPerBox = Config::kBoxWidth / 16;
+    constexpr int kInBox = kStep % kStepsPerBox;
+    Box& box = buffer[kStep / kStepsPerBox];
+    if constexpr (Config::kTransposed) {
+      const uint32_t matrices[4] = {
+          pack(Element{}, values[0][0], values[1][0]), pack(Element{}, values[0][1], values[1][1]),
+          pack(Element{}, values[2][0], values[3][0]), pack(Element{}, values[2][1], values[3][1])};
+      const int row = 16 * kInBox + lane_ / 16 * 8 + lane_ % 8;
+      store_matrices_transposed(&box[row][swizzled(row, lane_ / 8 % 2) * 8], matrices);
+    } else if constexpr (sizeof(Element) == 4) {
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      if constexpr (Config::kTransposed) {
-        const float (&first)[4][2] = reinterpret_cast<const float (&)[4][2]>(values[4 * step]);
-        const uint32_t matrices[4] = {
-            pack(Element{}, first[0][0], first[1][0]), pack(Element{}, first[0][1], first[1][1]),
-            pack(Element{}, first[2][0], first[3][0]), pack(Element{}, first[2][1], first[3][1])};
-        const int row = 16 * step + lane_ / 16 * 8 + lane_ % 8;
-        store_matrices_transposed(&buffer[row][swizzled(row, lane_ / 8 % 2) * 8], matrices);
-      } else if constexpr (sizeof(Element) == 4) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int row = lane_ / 4 + i % 2 * 8;
-          const int chunk = swizzled(row, 4 * step + i / 2 * 2 + lane_ % 4 / 2);
-          const float* const pair = &values[2 * step + i % 2][i / 2 * 2];
-          *reinterpret_cast<float2*>(&buffer[row][chunk * kChunk + lane_ % 2 * 2]) =
-              make_float2(pair[0], pair[1]);
-        }
-      } else {
-        const float (&upper)[4] = values[2 * step], (&lower)[4] = values[2 * step + 1];
-        const uint32_t matrices[4] = {
-            pack(Element{}, upper[0], upper[1]), pack(Element{}, lower[0], lower[1]),
-            pack(Element{}, upper[2], upper[3]), pack(Element{}, lower[2], lower[3])};
-        const int row = lane_ % 16;
-        store_matrices(&buffer[row][swizzled(row, 2 * step + lane_ / 16) * 8], matrices);
+      for (int i = 0; i < 4; ++i) {
+        const int row = lane_ / 4 + i % 2 * 8;
+        const int chunk = swizzled(row, 4 * kInBox + i / 2 * 2 + lane_ % 4 / 2);
+        const float* const pair = &values[i % 2][i / 2 * 2];
+        *reinterpret_cast<float2*>(&box[row][chunk * kChunk + lane_ % 2 * 2]) =
+            make_float2(pair[0], pair[1]);
       }
+    } else {
+      const auto& [upper, lower] = values;
+      const uint32_t matrices[4] = {
+          pack(Element{}, upper[0], upper[1]), pack(Element{}, lower[0], lower[1]),
+          pack(Element{}, upper[2], upper[3]), pack(Element{}, lower[2], lower[3])};
+      const int row = lane_ % 16;
+      store_matrices(&box[row][swizzled(row, 2 * kInBox + lane_ / 16) * 8], matrices);
     }
   }
 
   // Sends off the staged piece whose sums start at this row and column. On return the next buffer
   // is free.
+  template <bool kByTma, int kWidth>
   __device__ __forceinline__ void send(int row, int column) {
     const Piece& buffer = shared_.staging[consumer_][warp_][staging_];
-    const TilePosition to =
-        Config::kTransposed ? TilePosition{column, row} : TilePosition{row, column};
     staging_ = (staging_ + 1) % Config::kStagingBuffers;
-    if (params_.store_by_tma) {
+    if constexpr (kByTma) {
+      // With two buffers, the next one is that of the store before this: long done by now.
+      if constexpr (Config::kStagingBuffers > 1) wait_until_stores_have_read<0>();
       fence_shared_for_tma();
       __syncwarp();
-      if (lane_ == 0) {
-        store_box(out_map_, buffer, to.column, to.row);
-        commit_stores();
-        wait_until_stores_have_read<Config::kStagingBuffers - 1>();
+#pragma unroll
+      for (int box = 0; box < kWidth / Config::kBoxWidth; ++box) {
+        const TilePosition to = place_of(row, column + box * Config::kBoxWidth);
+        store_box_if(lane_ == 0 && to.row < params_.m && to.column < params_.n, out_map_,
+                     buffer[box], to.column, to.row);
+      }
+      commit_stores();
+      if constexpr (Config::kStagingBuffers == 1) {
+        wait_until_stores_have_read<0>();
+        __syncwarp();
       }
     } else {
       __syncwarp();
-      copy(buffer, to);
+#pragma unroll 1
+      for (int box = 0; box < kWidth / Config::kBoxWidth; ++box) {
+        copy(buffer[box], place_of(row, column + box * Config::kBoxWidth));
+      }
+      __syncwarp();
     }
-    __syncwarp();
+  }
+
+  static __device__ __forceinline__ TilePosition place_of(int row, int column) {
+    return Config::kTransposed ? TilePosition{column, row} : TilePosition{row, column};
   }
 
   // Where rows of the output are not aligned as TMA wants them.
-  __device__ __forceinline__ void copy(const Piece& buffer, TilePosition to) const {
-    const int rows = min(Config::kPieceRows, params_.m - to.row);
-    const int columns = min(Config::kPieceColumns, params_.n - to.column);
+  __device__ __forceinline__ void copy(const Box& buffer, TilePosition to) const {
+    const int rows = min(Config::kOutBoxRows, params_.m - to.row);
+    const int columns = min(Config::kOutBoxColumns, params_.n - to.column);
     Element* target = params_.out + static_cast<int64_t>(to.row) * params_.n + to.column;
 #pragma unroll 1
     for (int row = 0; row < rows; ++row, target += params_.n) {
 #pragma unroll
-      for (int i = 0; i < Config::kPieceColumns; i += kWarp) {
+      for (int i = 0; i < Config::kOutBoxColumns; i += kWarp) {
         const int column = i + lane_;
         if (column < columns) {
           target[column] = buffer[row][swizzled(row, column / kChunk) * kChunk + column % kChunk];

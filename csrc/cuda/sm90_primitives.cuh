@@ -117,12 +117,18 @@ __device__ __forceinline__ void load_box_multicast(const CUtensorMap& map, uint6
       : "memory");
 }
 
-__device__ __forceinline__ void store_box(const CUtensorMap& map, const void* source, int column,
-                                          int row) {
-  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(
-                   reinterpret_cast<uint64_t>(&map)),
-               "r"(shared_address(source)), "r"(column), "r"(row)
-               : "memory");
+// By every thread for which the condition holds. Predicated, so that no branch keeps the compiler
+// from spreading what comes before and after.
+__device__ __forceinline__ void store_box_if(bool condition, const CUtensorMap& map,
+                                             const void* source, int column, int row) {
+  asm volatile(
+      "{\n"
+      ".reg .pred condition;\n"
+      "setp.ne.s32 condition, %4, 0;\n"
+      "@condition cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];\n"
+      "}\n" ::"l"(reinterpret_cast<uint64_t>(&map)),
+      "r"(shared_address(source)), "r"(column), "r"(row), "r"(static_cast<int>(condition))
+      : "memory");
 }
 
 __device__ __forceinline__ void commit_stores() {
@@ -146,7 +152,17 @@ constexpr int kWarp = 32;
 constexpr int kWarpgroup = 128;
 constexpr int kWarpsPerWarpgroup = kWarpgroup / kWarp;
 
-// Barrier 0 is __syncthreads.
+// __syncthreads in two halves, for warps that only signal and for those that wait: barrier 0.
+template <int kThreads>
+__device__ __forceinline__ void arrive_at_block() {
+  asm volatile("bar.arrive 0, %0;" ::"n"(kThreads) : "memory");
+}
+
+template <int kThreads>
+__device__ __forceinline__ void sync_block() {
+  asm volatile("bar.sync 0, %0;" ::"n"(kThreads) : "memory");
+}
+
 __device__ __forceinline__ void sync_warpgroup(int named_barrier) {
   asm volatile("bar.sync %0, %1;" ::"r"(named_barrier), "n"(kWarpgroup) : "memory");
 }

@@ -9,19 +9,19 @@
 
 // A GEMM for few rows of x on sm_90a, bound by the bandwidth that brings the weights in.
 //
-// The output's columns are cut into one even strip for every multiprocessor, so that all end
-// together; where there are too few columns, a cluster of blocks shares a strip, each with a part
-// of K. One thread streams the strip's weights, read once and never kept, through a ring of stages;
-// the warpgroups see the problem transposed: 64 weight rows are the large side of a wgmma and the
-// rows of x the small one. At the end the sums meet in the shared memory of the block that owns the
-// row, always in the same order, and the epilogue follows the complete sum.
+// The output's columns are cut into strips; where they are too few for the multiprocessors, a
+// cluster of blocks shares a strip, each with a part of K. One thread streams the strip's weights,
+// read once and never kept, through a ring of stages; the warpgroups see the problem transposed: 64
+// weight rows are the large side of a wgmma and the rows of x the small one. At the end the blocks
+// of a cluster own equal parts of each thread's sums. They send each other theirs, in registers'
+// order, so that nothing is transposed; whoever owns a sum adds the parts, always in the same
+// order, and the epilogue follows in registers.
 //
 // Two details carry the last tenth of the bandwidth:
 // - Strips begin at different places of K and wrap around. If all began at the first column, every
 //   block would ask for the same columns of x, and for weights a power of two apart, at once.
-// - The kernel starts while its predecessor is still running, beside it on every multiprocessor
-// (two
-//   blocks fit), and brings the first weights to L2 before it waits for the predecessor's end.
+// - The kernel starts while its predecessor is still running, beside it on a multiprocessor, and
+//   brings the first weights to L2 before it waits for the predecessor's end.
 namespace fusedops::sm90 {
 
 namespace detail {
@@ -37,40 +37,49 @@ FUSEDOPS_WGMMA_FEW_ROWS(32)
 #undef FUSEDOPS_WGMMA_FEW_ROWS
 }  // namespace detail
 
-template <class Element_, int kRows_, int kGroups_, int kSplit_, int kStages_>
+template <class Element_, int kRows_, int kColumns_, int kTileK_, int kSplit_, int kStages_>
 struct SkinnyConfig {
   using Element = Element_;
-  static constexpr int kRows = kRows_;      // of x
-  static constexpr int kGroups = kGroups_;  // consumer warpgroups, 64 columns each
-  static constexpr int kSplit = kSplit_;    // blocks that share a strip
+  static constexpr int kRows = kRows_;        // of x
+  static constexpr int kColumns = kColumns_;  // the widest strip
+  static constexpr int kTileK = kTileK_;      // of a stage
+  static constexpr int kSplit = kSplit_;      // blocks that share a strip
   static constexpr int kStages = kStages_;
 
-  static constexpr int kColumns = kGroups * kWgmmaM;  // the widest strip
-  static constexpr int kTileK = kSwizzleBytes / int(sizeof(Element));
+  static constexpr int kGroups = (kColumns + kWgmmaM - 1) / kWgmmaM;  // consumer warpgroups
+  static constexpr int kBoxK = kSwizzleBytes / int(sizeof(Element));
+  static constexpr int kBoxes = kTileK / kBoxK;  // of either operand, for a stage
   static constexpr int kConsumers = kGroups * kWarpgroup;
   static constexpr int kThreads = kConsumers + kWarp;
-  static constexpr int kOwnedRows = kRows / kSplit;
 
-  // Floats between two rows of sums: a warp's fragments lie in distinct banks.
-  static constexpr int kSumPitch = kColumns + 4;
+  static constexpr int kSums = kRows / 2;  // of one thread
+  static constexpr int kOwned = kSums / kSplit;
+  static constexpr int kVector = kOwned < 4 ? kOwned : 4;  // floats sent at once
 
-  static_assert(sizeof(Element) == 2 && kRows % 8 == 0 && kRows % kSplit == 0);
+  static_assert(sizeof(Element) == 2 && kRows % 8 == 0 && kColumns % 8 == 0 && kTileK % kBoxK == 0);
+  static_assert(kSums % kSplit == 0 && kOwned % kVector == 0);
 };
 
 template <class Config>
 struct alignas(kSwizzleAtomBytes) SkinnyStorage {
   using Element = typename Config::Element;
   struct Stage {
-    Element weight[Config::kColumns][Config::kTileK];
-    Element x[Config::kRows][Config::kTileK];
+    Element weight[Config::kBoxes][Config::kColumns][Config::kBoxK];
+    Element x[Config::kBoxes][Config::kRows][Config::kBoxK];
   };
-  union {
-    Stage stages[Config::kStages];
-    // Every block's part of the rows that this block stores.
-    float sums[Config::kSplit][Config::kOwnedRows][Config::kSumPitch];
-  };
+  static constexpr bool kShared = Config::kSplit > 1;
+
+  Stage stages[Config::kStages];
+  // Each thread's own sums, from every other part of K in turn.
+  float received[kShared ? Config::kSplit - 1 : 1][kShared ? Config::kOwned / Config::kVector : 1]
+                [kShared ? Config::kConsumers : 1][Config::kVector];
   uint64_t full[Config::kStages];
   uint64_t empty[Config::kStages];
+  uint64_t all_received;
+
+  // A warpgroup multiplies 64 rows even where its strip ends before: they lie in this storage too.
+  static_assert(Config::kGroups * kWgmmaM * kSwizzleBytes <=
+                sizeof(Stage) / Config::kBoxes + sizeof(received));
 };
 
 template <class Element, class Epilogue>
@@ -81,7 +90,7 @@ struct SkinnyParams {
   int k_tiles;
   int strips;
   int weight_rows;  // of a TMA box: the widest strip, in whole swizzle atoms
-  bool pair_stores;
+  bool early_successor;
   Epilogue epilogue;
 };
 
@@ -92,7 +101,7 @@ struct Strip {
   int tile, tiles, shift;
 
   __device__ __forceinline__ Strip(int n, int k_tiles, int strips, int index, int rank) {
-    const int64_t pairs = (n + 1) / 2;  // whole pairs of columns: they are stored together
+    const int64_t pairs = (n + 1) / 2;  // of columns: no two blocks write one word
     first = int(pairs * index / strips) * 2;
     last = min(int(pairs * (index + 1) / strips) * 2, n);
     tile = int(int64_t(k_tiles) * rank / Config::kSplit);
@@ -131,22 +140,31 @@ __device__ __forceinline__ void prefetch_box(const CUtensorMap& map, int column,
                : "memory");
 }
 
-__device__ __forceinline__ void store_cluster_shared(uint32_t address, float value) {
-  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
-}
-
-__device__ __forceinline__ __half2 pack_pair(float low, float high, __half) {
-  return __floats2half2_rn(low, high);
-}
-__device__ __forceinline__ __nv_bfloat162 pack_pair(float low, float high, __nv_bfloat16) {
-  return __floats2bfloat162_rn(low, high);
+// Its bytes count towards the barrier there.
+template <int kFloats>
+__device__ __forceinline__ void send_to_block(uint32_t address, const float* values,
+                                              uint32_t barrier) {
+  if constexpr (kFloats == 4) {
+    send_to_block(address, make_float4(values[0], values[1], values[2], values[3]), barrier);
+  } else if constexpr (kFloats == 2) {
+    asm volatile(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(
+            address),
+        "f"(values[0]), "f"(values[1]), "r"(barrier)
+        : "memory");
+  } else {
+    asm volatile(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(address),
+        "f"(values[0]), "r"(barrier)
+        : "memory");
+  }
 }
 
 // Run by one thread.
 template <class Config>
 __device__ __forceinline__ void stream(SkinnyStorage<Config>& shared, const CUtensorMap& x_map,
                                        const CUtensorMap& weight_map, const Strip<Config>& strip,
-                                       int weight_rows) {
+                                       int weight_rows, bool early_successor) {
   using Element = typename Config::Element;
   const uint32_t bytes = (weight_rows + Config::kRows) * Config::kTileK * sizeof(Element);
   const uint64_t policy = evict_first();
@@ -156,19 +174,23 @@ __device__ __forceinline__ void stream(SkinnyStorage<Config>& shared, const CUte
     wait(shared.empty[stage], parity);
     arrive_expecting(shared.full[stage], bytes);
     const int k = strip.column_of_k(step);
-    load_box_once(weight_map, shared.full[stage], shared.stages[stage].weight, k, strip.first,
-                  policy);
-    load_box(x_map, shared.full[stage], shared.stages[stage].x, k, 0);
+#pragma unroll
+    for (int box = 0; box < Config::kBoxes; ++box) {
+      load_box_once(weight_map, shared.full[stage], shared.stages[stage].weight[box],
+                    k + box * Config::kBoxK, strip.first, policy);
+      load_box(x_map, shared.full[stage], shared.stages[stage].x[box], k + box * Config::kBoxK, 0);
+    }
     if (++stage == Config::kStages) {
       stage = 0;
       parity ^= 1;
     }
   }
+  if (!early_successor) launch_dependents();
 }
 
 template <class Config>
 __device__ __forceinline__ void multiply(SkinnyStorage<Config>& shared, int steps, int group,
-                                         float (&sums)[1][Config::kRows / 2]) {
+                                         float (&sums)[1][Config::kSums]) {
   constexpr int kNone = -1;
   int in_flight = kNone;
   uint32_t stage = 0, parity = 0;
@@ -178,14 +200,18 @@ __device__ __forceinline__ void multiply(SkinnyStorage<Config>& shared, int step
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
     wait(shared.full[stage], parity);
-    const uint64_t weight = wgmma_descriptor(shared.stages[stage].weight[group * kWgmmaM]);
-    const uint64_t x = wgmma_descriptor(shared.stages[stage].x);
     pin_registers(sums);
     fence_wgmma();
 #pragma unroll
-    for (int k = 0; k < Config::kTileK / kWgmmaK; ++k) {
-      wgmma<typename Config::Element, Config::kRows>(weight + k * kDescriptorStepK,
-                                                     x + k * kDescriptorStepK, sums[0], true);
+    for (int box = 0; box < Config::kBoxes; ++box) {
+      const uint64_t weight =
+          wgmma_descriptor(shared.stages[stage].weight[box][0] + group * kWgmmaM * Config::kBoxK);
+      const uint64_t x = wgmma_descriptor(shared.stages[stage].x[box]);
+#pragma unroll
+      for (int k = 0; k < Config::kBoxK / kWgmmaK; ++k) {
+        wgmma<typename Config::Element, Config::kRows>(weight + k * kDescriptorStepK,
+                                                       x + k * kDescriptorStepK, sums[0], true);
+      }
     }
     commit_wgmma();
     if (in_flight != kNone) {
@@ -202,52 +228,82 @@ __device__ __forceinline__ void multiply(SkinnyStorage<Config>& shared, int step
   pin_registers(sums);
 }
 
-// Row r belongs to block r % kSplit of the cluster.
+// Part p owns the sums [p * kOwned, (p + 1) * kOwned) of every thread. All are added in the order
+// of the parts.
 template <class Config>
-__device__ __forceinline__ void send_sums(SkinnyStorage<Config>& shared, int m, int rank,
-                                          const float (&sums)[1][Config::kRows / 2]) {
-  const int lane = threadIdx.x % kWarp;
-  const int column = threadIdx.x / kWarp * 16 + lane / 4;
+__device__ __forceinline__ void add_parts(SkinnyStorage<Config>& shared, int part,
+                                          const float (&sums)[Config::kSums],
+                                          float (&total)[Config::kOwned]) {
+  constexpr int kVector = Config::kVector, kOthers = Config::kSplit - 1;
+  float own[Config::kOwned];
 #pragma unroll
-  for (int i = 0; i < Config::kRows / 2; ++i) {
-    const int row = i / 4 * 8 + lane % 4 * 2 + i % 2;
-    if (row >= m) continue;
-    float& place = shared.sums[rank][row / Config::kSplit][column + i % 4 / 2 * 8];
-    if constexpr (Config::kSplit == 1) {
-      place = sums[0][i];
-    } else {
-      store_cluster_shared(address_in_block(&place, row % Config::kSplit), sums[0][i]);
+  for (int to = 0; to < Config::kSplit; ++to) {
+    const float* const share = &sums[to * Config::kOwned];
+    if (to == part) {
+#pragma unroll
+      for (int i = 0; i < Config::kOwned; ++i) own[i] = share[i];
+      continue;
+    }
+    const uint32_t barrier = address_in_block(&shared.all_received, to);
+    const uint32_t place =
+        address_in_block(shared.received[part - (part > to)][0][threadIdx.x], to);
+#pragma unroll
+    for (int i = 0; i < Config::kOwned; i += kVector) {
+      send_to_block<kVector>(place + i * Config::kConsumers * sizeof(float), share + i, barrier);
+    }
+  }
+  wait_for_other_blocks(shared.all_received, 0);
+
+  float others[kOthers][Config::kOwned];
+#pragma unroll
+  for (int other = 0; other < kOthers; ++other) {
+#pragma unroll
+    for (int i = 0; i < Config::kOwned; ++i) {
+      others[other][i] = shared.received[other][i / kVector][threadIdx.x][i % kVector];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < Config::kOwned; ++i) {
+    total[i] = part == 0 ? own[i] : others[0][i];
+#pragma unroll
+    for (int from = 1; from < Config::kSplit; ++from) {
+      const float later = others[from - 1][i], earlier = others[from < kOthers ? from : 0][i];
+      total[i] += part == from ? own[i] : part < from ? later : earlier;
     }
   }
 }
 
-// A thread has two columns; a warp takes one row after the other.
+// Where a thread's owned sums lie: the first here, the others as in a wgmma's accumulator.
+template <class Config>
+struct Place {
+  int row, column;
+
+  __device__ __forceinline__ Place(int first_column, uint32_t part) {
+    const uint32_t first = part * Config::kOwned, lane = threadIdx.x % kWarp;
+    row = first / 4 * 8 + first % 2 + lane % 4 * 2;
+    column = first_column + threadIdx.x / kWarp * 16 + lane / 4 + first % 4 / 2 * 8;
+  }
+
+  static constexpr int rows_down(int i) { return i / 4 * 8 + i % 2; }
+  static constexpr int columns_right(int i) { return i % 4 / 2 * 8; }
+};
+
 template <class Config, class Epilogue>
-__device__ __forceinline__ void store_owned_rows(
-    const SkinnyStorage<Config>& shared,
-    const SkinnyParams<typename Config::Element, Epilogue>& params, const Strip<Config>& strip,
-    int rank, int column, float bias0, float bias1) {
+__device__ __forceinline__ void store(
+    const SkinnyParams<typename Config::Element, Epilogue>& params, const Place<Config>& place,
+    int last, const float (&bias)[2], const float (&total)[Config::kOwned]) {
   using Element = typename Config::Element;
-  constexpr int kWarps = kWarpgroup / kWarp;
-  const int n = strip.first + column;
-#pragma unroll 2
-  for (int i = threadIdx.x % kWarpgroup / kWarp; i < Config::kOwnedRows; i += kWarps) {
-    const int row = i * Config::kSplit + rank;
-    if (row >= params.m) break;
-    float sum0 = 0.0f, sum1 = 0.0f;
+  // All at once, pinned before the first branch: one by one, each would wait for its exponential.
+  float y[1][Config::kOwned];
 #pragma unroll
-    for (int part = 0; part < Config::kSplit; ++part) {
-      sum0 += shared.sums[part][i][column];
-      sum1 += shared.sums[part][i][column + 1];
-    }
-    const float y0 = params.epilogue(sum0, bias0), y1 = params.epilogue(sum1, bias1);
-    Element* const out = params.out + int64_t(row) * params.n + n;
-    if (params.pair_stores && n < strip.last) {
-      const auto pair = pack_pair(y0, y1, Element{});
-      *reinterpret_cast<uint32_t*>(out) = reinterpret_cast<const uint32_t&>(pair);
-    } else {
-      if (n < strip.last) out[0] = Element(y0);
-      if (n + 1 < strip.last) out[1] = Element(y1);
+  for (int i = 0; i < Config::kOwned; ++i) y[0][i] = params.epilogue(total[i], bias[i % 4 / 2]);
+  pin_registers(y);
+  Element* const out = params.out + int64_t(place.row) * params.n + place.column;
+#pragma unroll
+  for (int i = 0; i < Config::kOwned; ++i) {
+    const int down = place.rows_down(i), right = place.columns_right(i);
+    if (place.row + down < params.m && place.column + right < last) {
+      out[int64_t(params.n) * down + right] = Element(y[0][i]);
     }
   }
 }
@@ -259,63 +315,66 @@ __device__ __forceinline__ void skinny_gemm(
   extern __shared__ __align__(kSwizzleAtomBytes) uint8_t shared_memory[];
   auto& shared = *reinterpret_cast<SkinnyStorage<Config>*>(shared_memory);
 
-  const int rank = Config::kSplit == 1 ? 0 : block_rank_in_cluster();
+  const int part = Config::kSplit == 1 ? 0 : block_rank_in_cluster();
   const Strip<Config> strip(params.n, params.k_tiles, params.strips, blockIdx.x / Config::kSplit,
-                            rank);
+                            part);
   const bool streams = threadIdx.x == Config::kConsumers;
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Config::kStages; ++stage) {
       init_barrier(shared.full[stage], 1);
       init_barrier(shared.empty[stage], Config::kConsumers / kWarp);
     }
+    init_barrier(shared.all_received, 1);
+    constexpr int kFloats = (Config::kSplit - 1) * Config::kOwned * Config::kConsumers;
+    if constexpr (Config::kSplit > 1) {
+      arrive_expecting(shared.all_received, kFloats * sizeof(float));
+    }
     fence_barrier_init();
   }
   if (streams) {
-    constexpr int kPrefetchedBytes = 64 * 1024;
-    const int steps = kPrefetchedBytes / (params.weight_rows * kSwizzleBytes);
+    const int most = (params.early_successor ? 32 : 64) * 1024;
+    const int step_bytes = params.weight_rows * kSwizzleBytes * Config::kBoxes;
+    const int steps = min(most / step_bytes, (strip.tiles + 3) / 4);
     prefetch_descriptor(x_map);
 #pragma unroll 1
-    for (int step = 0; step < min(steps, strip.tiles); ++step) {
-      prefetch_box(weight_map, strip.column_of_k(step), strip.first);
+    for (int step = 0; step < steps; ++step) {
+#pragma unroll
+      for (int box = 0; box < Config::kBoxes; ++box) {
+        prefetch_box(weight_map, strip.column_of_k(step) + box * Config::kBoxK, strip.first);
+      }
     }
   }
-  launch_dependents();
-  __syncthreads();
+  if (params.early_successor) launch_dependents();
+  if constexpr (Config::kSplit > 1) {
+    __syncwarp();
+    arrive_at_cluster_unordered();
+    wait_for_cluster();
+  } else {
+    __syncthreads();
+  }
   wait_for_predecessor();
 
   if (threadIdx.x >= Config::kConsumers) {
-    if (streams) stream<Config>(shared, x_map, weight_map, strip, params.weight_rows);
-    if constexpr (Config::kSplit > 1) {  // the consumers' two meetings
-      __syncwarp();
-      sync_cluster();
-      sync_cluster();
+    if (streams) {
+      stream<Config>(shared, x_map, weight_map, strip, params.weight_rows, params.early_successor);
     }
     return;
   }
 
-  const int group = threadIdx.x / kWarpgroup;
-  const int column = group * kWgmmaM + threadIdx.x % kWarp * 2;
-  const int n = strip.first + column;
-  const float bias0 = n < strip.last ? params.bias[n] : 0.0f;
-  const float bias1 = n + 1 < strip.last ? params.bias[n + 1] : 0.0f;
+  const Place<Config> place(strip.first, part);
+  const int column = place.column;
+  const float bias[2] = {column < strip.last ? params.bias[column] : 0.0f,
+                         column + 8 < strip.last ? params.bias[column + 8] : 0.0f};
 
-  float sums[1][Config::kRows / 2] = {};
-  multiply<Config>(shared, strip.tiles, group, sums);
-
-  // The sums take the place of the stages: first every reader of those is done, in every block that
-  // receives some.
-  constexpr int kConsumersMeet = 1;
-  const auto meet = [] {
-    if constexpr (Config::kSplit > 1) {
-      sync_cluster();
-    } else {
-      asm volatile("bar.sync %0, %1;" ::"n"(kConsumersMeet), "n"(Config::kConsumers) : "memory");
-    }
-  };
-  meet();
-  send_sums<Config>(shared, params.m, rank, sums);
-  meet();
-  store_owned_rows<Config>(shared, params, strip, rank, column, bias0, bias1);
+  float sums[1][Config::kSums] = {};
+  multiply<Config>(shared, strip.tiles, threadIdx.x / kWarpgroup, sums);
+  if constexpr (Config::kSplit > 1) {
+    float total[Config::kOwned];
+    add_parts<Config>(shared, part, sums[0], total);
+    store<Config>(params, place, strip.last, bias, total);
+  } else {
+    store<Config>(params, place, strip.last, bias, sums[0]);
+  }
 }
 
 }  // namespace fusedops::sm90

@@ -22,19 +22,26 @@ using SkinnyKernel = void (*)(CUtensorMap x_map, CUtensorMap weight_map,
 struct StripPlan {
   int strips;
   int widest;  // columns
+  bool early_successor;
 };
 
-// The fewest strips, or a few more that fill every multiprocessor evenly, once or several times
-// over. Much narrower strips would fetch x too often. Strips are whole pairs of columns.
+// The fewest strips; or for much weight as many as fill every multiprocessor once, unless they were
+// much narrower and fetched x too often. Then each has exactly one place free, and the successor
+// may start at once: with some idle it would put two blocks there, and end late. Otherwise it waits
+// for the last loads to be under way. Strips are whole pairs of columns. Nothing here depends on
+// M or on the rows of x: the strips decide the order of the sums.
 template <class Config>
-StripPlan plan_strips(int64_t n, int multiprocessors) {
+StripPlan plan_strips(int64_t n, int64_t k, int multiprocessors) {
   constexpr int64_t kWidestPairs = Config::kColumns / 2;
+  constexpr int64_t kMuch = 320 * 1024;  // bytes of weight for each multiprocessor
   const auto ceil_div = [](int64_t value, int64_t by) { return (value + by - 1) / by; };
   const int64_t pairs = ceil_div(n, 2), fewest = ceil_div(pairs, kWidestPairs);
-  const int64_t wave = std::max(1, multiprocessors / Config::kSplit);
-  const int64_t even = ceil_div(fewest, wave) * wave;
-  const int64_t strips = 4 * even <= 5 * fewest ? std::min(even, pairs) : fewest;
-  return {static_cast<int>(strips), static_cast<int>(ceil_div(pairs, strips)) * 2};
+  const int64_t even = std::min<int64_t>(pairs, std::max(1, multiprocessors / Config::kSplit));
+  const bool much = n * k * int64_t{sizeof(typename Config::Element)} >= kMuch * multiprocessors;
+  // Clusters of more than two leave multiprocessors idle in any case.
+  const bool fill = much && Config::kSplit <= 2 && fewest <= even && 3 * even <= 5 * fewest;
+  const int64_t strips = fill ? even : fewest;
+  return {static_cast<int>(strips), static_cast<int>(ceil_div(pairs, strips)) * 2, fill};
 }
 
 template <class Config, class Epilogue, SkinnyKernel<Config, Epilogue> kKernel>
@@ -42,7 +49,7 @@ cudaError_t launch_skinny(const GemmArgs& args) {
   using Element = typename Config::Element;
   constexpr int kSharedMemory = sizeof(SkinnyStorage<Config>);
   constexpr DType kType = std::is_same_v<Element, __half> ? DType::float16 : DType::bfloat16;
-  static_assert(2 * (kSharedMemory + 1024) <= 228 * 1024, "two blocks share a multiprocessor");
+  static_assert(kSharedMemory <= 227 * 1024);
   static std::atomic<uint64_t> prepared{0};
   if (const cudaError_t error =
           allow_shared_memory(prepared, reinterpret_cast<const void*>(kKernel), kSharedMemory);
@@ -51,21 +58,20 @@ cudaError_t launch_skinny(const GemmArgs& args) {
   }
 
   const Problem& problem = args.problem;
-  const StripPlan plan = plan_strips<Config>(problem.n, args.multiprocessors);
+  const StripPlan plan = plan_strips<Config>(problem.n, problem.k, args.multiprocessors);
   constexpr int kAtomRows = kSwizzleAtomBytes / kSwizzleBytes;
   const int weight_rows = (plan.widest + kAtomRows - 1) / kAtomRows * kAtomRows;
   // A matrix of one row has no stride to follow, but the tensor map wants a legal one.
   const int64_t dense = (problem.k + 7) / 8 * 8;
-  // Fetching more than a box asks for pays only where the ring holds few of them: measured.
-  constexpr bool kWidened = Config::kStages < 6;
+  constexpr bool kWidened = false;  // fetching more than a box asks for does not pay: measured
   CUtensorMap x_map{}, weight_map{};
   if (!encode_tensor_map(
           {args.x, kType, problem.m, problem.k, problem.m == 1 ? dense : problem.x_stride_m,
-           Config::kRows, Config::kTileK},
+           Config::kRows, Config::kBoxK},
           x_map) ||
       !encode_tensor_map(
           {args.weight, kType, problem.n, problem.k, problem.n == 1 ? dense : problem.w_stride_n,
-           weight_rows, Config::kTileK, kWidened},
+           weight_rows, Config::kBoxK, kWidened},
           weight_map)) {
     return cudaErrorInvalidValue;
   }
@@ -77,7 +83,7 @@ cudaError_t launch_skinny(const GemmArgs& args) {
       static_cast<int>((problem.k + Config::kTileK - 1) / Config::kTileK),
       plan.strips,
       weight_rows,
-      problem.n % 2 == 0 && reinterpret_cast<uintptr_t>(args.out) % 4 == 0,
+      plan.early_successor,
       Epilogue{static_cast<float>(args.scale)}};
 
   cudaLaunchAttribute attributes[2] = {overlap_with_predecessor()};
@@ -104,19 +110,8 @@ std::vector<std::string> why_not_skinny(const Instance& instance, const Problem&
   return reasons;
 }
 
-// The order depends on where a strip begins, so the strips' width is part of the name.
-template <class Config>
-constexpr const char* skinny_summation() {
-  if (Config::kGroups == 1) {
-    return Config::kSplit == 1   ? "wgmma_k16_strips64"
-           : Config::kSplit == 2 ? "wgmma_k16_strips64_split2"
-                                 : "wgmma_k16_strips64_split4";
-  }
-  return Config::kSplit == 1 ? "wgmma_k16_strips128" : "wgmma_k16_strips128_split2";
-}
-
 template <class Config, class Epilogue, SkinnyKernel<Config, Epilogue> kKernel>
-Instance skinny_instance(const char* label, const char* entry_symbol) {
+Instance skinny_instance(const char* label, const char* summation, const char* entry_symbol) {
   return {"cuda.sm90_skinny",
           label,
           std::is_same_v<typename Config::Element, __half> ? DType::float16 : DType::bfloat16,
@@ -129,7 +124,7 @@ Instance skinny_instance(const char* label, const char* entry_symbol) {
           Config::kThreads,
           static_cast<int>(sizeof(SkinnyStorage<Config>)),
           kTensorCoreChain,
-          skinny_summation<Config>(),
+          summation,
           &why_not_skinny<Config>,
           &launch_skinny<Config, Epilogue, kKernel>,
           reinterpret_cast<const void*>(kKernel),
@@ -139,45 +134,56 @@ Instance skinny_instance(const char* label, const char* entry_symbol) {
 }  // namespace fusedops::sm90
 
 // One kernel a configuration, under a C name: profilers show it and ptxas reports under it.
-#define FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS, COLUMNS, SPLIT, STAGES) \
-  gemm_sig_res_sm90_skinny_##PREFIX##_##ROWS##x##COLUMNS##x64_s##STAGES##_c##SPLIT
+#define FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS, COLUMNS, TILE_K, SPLIT, STAGES) \
+  gemm_sig_res_sm90_skinny_##PREFIX##_##ROWS##x##COLUMNS##x##TILE_K##_s##STAGES##_c##SPLIT
 
-#define FUSEDOPS_SM90_SKINNY_CONFIG(ELEMENT, ROWS, COLUMNS, SPLIT, STAGES) \
-  ::fusedops::sm90::SkinnyConfig<ELEMENT, ROWS, COLUMNS / 64, SPLIT, STAGES>
+#define FUSEDOPS_SM90_SKINNY_CONFIG(ELEMENT, ...) \
+  ::fusedops::sm90::SkinnyConfig<ELEMENT, __VA_ARGS__>
 
-#define FUSEDOPS_SM90_SKINNY_KERNEL(PREFIX, ELEMENT, ROWS, COLUMNS, SPLIT, STAGES)                 \
-  extern "C" __global__ void __launch_bounds__(FUSEDOPS_SM90_SKINNY_CONFIG(                        \
-      ELEMENT, ROWS, COLUMNS, SPLIT, STAGES)::kThreads) FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS,   \
-                                                                                   COLUMNS, SPLIT, \
-                                                                                   STAGES)(        \
-      const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap weight_map,   \
-      const __grid_constant__::fusedops::sm90::SkinnyParams<ELEMENT, ::fusedops::SigmoidResidual>  \
-          params) {                                                                                \
-    ::fusedops::sm90::skinny_gemm<FUSEDOPS_SM90_SKINNY_CONFIG(ELEMENT, ROWS, COLUMNS, SPLIT,       \
-                                                              STAGES)>(x_map, weight_map, params); \
+#define FUSEDOPS_SM90_SKINNY_KERNEL(PREFIX, ELEMENT, ...)                                         \
+  extern "C" __global__ void __launch_bounds__(FUSEDOPS_SM90_SKINNY_CONFIG(                       \
+      ELEMENT, __VA_ARGS__)::kThreads) FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX,                         \
+                                                                  __VA_ARGS__)(                   \
+      const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap weight_map,  \
+      const __grid_constant__::fusedops::sm90::SkinnyParams<ELEMENT, ::fusedops::SigmoidResidual> \
+          params) {                                                                               \
+    ::fusedops::sm90::skinny_gemm<FUSEDOPS_SM90_SKINNY_CONFIG(ELEMENT, __VA_ARGS__)>(             \
+        x_map, weight_map, params);                                                               \
   }
 
-#define FUSEDOPS_SM90_SKINNY_INSTANCE(PREFIX, ELEMENT, ROWS, COLUMNS, SPLIT, STAGES) \
-  ::fusedops::sm90::skinny_instance<                                                 \
-      FUSEDOPS_SM90_SKINNY_CONFIG(ELEMENT, ROWS, COLUMNS, SPLIT, STAGES),            \
-      ::fusedops::SigmoidResidual,                                                   \
-      &FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS, COLUMNS, SPLIT, STAGES)>(            \
-      #PREFIX "_" #ROWS "x" #COLUMNS "x64_s" #STAGES "_c" #SPLIT,                    \
-      FUSEDOPS_SM90_SKINNY_STRING(                                                   \
-          FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS, COLUMNS, SPLIT, STAGES))),
+// The order of the sums depends on where a strip begins in K, hence on the strips' width.
+#define FUSEDOPS_SM90_SKINNY_INSTANCE(PREFIX, ELEMENT, ROWS, COLUMNS, TILE_K, SPLIT, STAGES) \
+  ::fusedops::sm90::skinny_instance<                                                         \
+      FUSEDOPS_SM90_SKINNY_CONFIG(ELEMENT, ROWS, COLUMNS, TILE_K, SPLIT, STAGES),            \
+      ::fusedops::SigmoidResidual,                                                           \
+      &FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS, COLUMNS, TILE_K, SPLIT, STAGES)>(            \
+      #PREFIX "_" #ROWS "x" #COLUMNS "x" #TILE_K "_s" #STAGES "_c" #SPLIT,                   \
+      "wgmma_k16_strips" #COLUMNS "x" #TILE_K "_split" #SPLIT,                               \
+      FUSEDOPS_SM90_SKINNY_STRING(                                                           \
+          FUSEDOPS_SM90_SKINNY_ENTRY(PREFIX, ROWS, COLUMNS, TILE_K, SPLIT, STAGES))),
 
 #define FUSEDOPS_SM90_SKINNY_STRING(TEXT) FUSEDOPS_SM90_SKINNY_STRING_OF(TEXT)
 #define FUSEDOPS_SM90_SKINNY_STRING_OF(TEXT) #TEXT
 
-// APPLY(..., rows of x, widest strip, blocks that split K, stages)
+// APPLY(..., rows of x, widest strip, K of a stage, blocks that split K, stages)
 #define FUSEDOPS_SM90_SKINNY_CONFIGS(APPLY, ...) \
-  APPLY(__VA_ARGS__, 8, 64, 1, 12)               \
-  APPLY(__VA_ARGS__, 8, 64, 2, 12)               \
-  APPLY(__VA_ARGS__, 8, 128, 1, 6)               \
-  APPLY(__VA_ARGS__, 16, 64, 2, 10)              \
-  APPLY(__VA_ARGS__, 16, 64, 4, 10)              \
-  APPLY(__VA_ARGS__, 32, 64, 2, 9)               \
-  APPLY(__VA_ARGS__, 32, 128, 1, 5)              \
-  APPLY(__VA_ARGS__, 64, 64, 2, 6)               \
-  APPLY(__VA_ARGS__, 64, 128, 1, 4)              \
-  APPLY(__VA_ARGS__, 64, 128, 2, 4)
+  APPLY(__VA_ARGS__, 8, 64, 128, 2, 6)           \
+  APPLY(__VA_ARGS__, 8, 64, 64, 4, 7)            \
+  APPLY(__VA_ARGS__, 8, 128, 64, 1, 6)           \
+  APPLY(__VA_ARGS__, 8, 128, 64, 2, 6)           \
+  APPLY(__VA_ARGS__, 16, 64, 64, 2, 10)          \
+  APPLY(__VA_ARGS__, 16, 64, 64, 4, 7)           \
+  APPLY(__VA_ARGS__, 16, 64, 64, 8, 7)           \
+  APPLY(__VA_ARGS__, 16, 128, 64, 1, 6)          \
+  APPLY(__VA_ARGS__, 16, 128, 64, 2, 6)          \
+  APPLY(__VA_ARGS__, 32, 64, 64, 2, 8)           \
+  APPLY(__VA_ARGS__, 32, 64, 64, 4, 5)           \
+  APPLY(__VA_ARGS__, 32, 72, 64, 8, 5)           \
+  APPLY(__VA_ARGS__, 32, 128, 64, 1, 5)          \
+  APPLY(__VA_ARGS__, 32, 128, 64, 2, 5)          \
+  APPLY(__VA_ARGS__, 64, 64, 64, 2, 6)           \
+  APPLY(__VA_ARGS__, 64, 64, 64, 4, 4)           \
+  APPLY(__VA_ARGS__, 64, 72, 64, 8, 5)           \
+  APPLY(__VA_ARGS__, 64, 128, 64, 1, 9)          \
+  APPLY(__VA_ARGS__, 64, 128, 128, 2, 4)         \
+  APPLY(__VA_ARGS__, 64, 144, 64, 4, 6)

@@ -122,9 +122,8 @@ __device__ __forceinline__ void load_stage(SharedStorage<Config>& shared, uint32
   }
 }
 
-// The first bytes of this block's first loads, asked for by all threads while its barriers are
-// being prepared: what takes longest about a cold start is the translation of addresses not used
-// lately.
+// The first bytes of this block's first loads, asked for by all warps but the producer's: what
+// takes longest about a cold start is the translation of addresses not used lately.
 template <class Config, class Epilogue>
 __device__ __forceinline__ void prefetch_first_rows(
     const Params<typename Config::Element, Epilogue>& params, const TileWalk<Config>& walk,
@@ -132,7 +131,8 @@ __device__ __forceinline__ void prefetch_first_rows(
   if (walk.done()) return;
   const int first_a = walk.row() + place.n * Config::kBoxRowsA;
   const int first_b = walk.column() + place.m * Config::kBoxRowsB;
-  for (int i = threadIdx.x; i < Config::kBoxRowsA + Config::kBoxRowsB; i += Config::kThreads) {
+  constexpr int kRows = Config::kBoxRowsA + Config::kBoxRowsB;
+  for (int i = threadIdx.x - kWarp; i < kRows; i += Config::kThreads - kWarp) {
     const bool of_a = i < Config::kBoxRowsA;
     const auto& operand = of_a ? params.a : params.b;
     const int64_t row = of_a ? first_a + i : first_b + i - Config::kBoxRowsA;
@@ -218,17 +218,30 @@ __device__ __forceinline__ void multiply_stage(
 }
 
 // Issues the products of one tile. On return those of the last stage are still in flight and
-// `position` is that stage's successor; the stage is not yet released.
-template <class Config>
+// `position` is that stage's successor; the stage is not yet released. Before stage `pause`, where
+// it is one of the tile's, everything is finished and `wait_turn` called.
+template <class Config, class WaitTurn>
 __device__ __forceinline__ uint32_t multiply(SharedStorage<Config>& shared,
                                              const ClusterPlace<Config>& place,
                                              RingPosition<Config::kStages>& position, int k_tiles,
-                                             int first_row, Accumulators<Config>& accumulators) {
+                                             int first_row, Accumulators<Config>& accumulators,
+                                             int pause, WaitTurn wait_turn) {
   uint32_t in_flight = position.stage;
   for (int k_tile = 0; k_tile < k_tiles; ++k_tile) {
+    bool released = k_tile == 0;
+    if constexpr (Config::kOneAfterTheOther) {
+      if (k_tile == pause) {
+        if (!released) {
+          wait_wgmma<0>();
+          release_stage<Config>(shared, in_flight, place);
+          released = true;
+        }
+        wait_turn();
+      }
+    }
     wait(shared.full[position.stage], position.parity);
     multiply_stage<Config>(shared, position.stage, first_row, accumulators, k_tile > 0);
-    if (k_tile > 0) {
+    if (!released) {
       wait_wgmma<1>();
       release_stage<Config>(shared, in_flight, place);
     }
@@ -247,6 +260,9 @@ __device__ __forceinline__ void consume(SharedStorage<Config>& shared, const CUt
   const int first_row = Config::kPingpong ? 0 : consumer * Config::kBlocksM * kWgmmaM;
   const int first_column = place.part * Config::kShareColumns;
   const int k_tiles = range.end - range.begin;
+  // With fewer stages than the ring has, the first warpgroup could be more than one tile ahead of
+  // the second, and a barrier's parity tells no more than that.
+  const bool in_turn = Config::kOneAfterTheOther && k_tiles >= Config::kStages;
   Output<Config, Epilogue> output(params, out_map, shared, consumer);
   RingPosition<Config::kStages> position;
   if constexpr (Config::kPingpong) position.skip(consumer * k_tiles);
@@ -257,7 +273,10 @@ __device__ __forceinline__ void consume(SharedStorage<Config>& shared, const CUt
     if constexpr (Config::kPingpong) wait(shared.turn[consumer], parity ^ (consumer == 0));
     Accumulators<Config> accumulators;
     const uint32_t in_flight =
-        multiply<Config>(shared, place, position, k_tiles, first_row, accumulators);
+        multiply<Config>(shared, place, position, k_tiles, first_row, accumulators,
+                         in_turn && consumer == 1 ? k_tiles - Config::kStages : -1,
+                         [&] { wait(shared.turn[1], parity); });
+    if (in_turn && consumer == 0 && threadIdx.x % kWarp == 0) arrive(shared.turn[1]);
     if constexpr (Config::kPingpong) {
       if (threadIdx.x % kWarp == 0) arrive(shared.turn[consumer ^ 1]);
       position.skip(k_tiles);  // the other warpgroup's tile
@@ -307,27 +326,33 @@ __device__ __forceinline__ void warp_specialized_gemm(
   extern __shared__ __align__(kSwizzleAtomBytes) uint8_t shared_memory[];
   auto& shared = *reinterpret_cast<SharedStorage<Config>*>(shared_memory);
 
+  const int warp = __shfl_sync(0xFFFFFFFF, threadIdx.x / kWarp, 0);
+  const int warpgroup = warp / kWarpsPerWarpgroup;
   const ClusterPlace<Config> place;
   const KRange range = k_range<Config>(params.k_tiles, place.part);
 
-  if (threadIdx.x == 0) {
-    prefetch_descriptor(a_map);
-    prefetch_descriptor(b_map);
-    init_barriers<Config>(shared);
+  // The producer's warp does nothing before its first load but what that needs.
+  if (warp == 0) {
+    if (threadIdx.x == 0) init_barriers<Config>(shared);
+    __syncwarp();
   }
-  __syncwarp();
-  if constexpr (Config::kClusterSize > 1) arrive_at_cluster_unordered();
-
-  const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / kWarpgroup, 0);
-  const TileWalk<Config> walk(params.order, place, Config::kPingpong && warpgroup == 2);
-  prefetch_first_rows<Config>(params, walk, place, range);
-  if (threadIdx.x == kWarp && params.store_by_tma) prefetch_descriptor(out_map);
-  __syncwarp();
   if constexpr (Config::kClusterSize > 1) {
-    wait_for_cluster();
-  } else {
-    __syncthreads();
+    arrive_at_cluster_unordered();
+  } else if (warp == 0) {
+    arrive_at_block<Config::kThreads>();
   }
+  const TileWalk<Config> walk(params.order, place, Config::kPingpong && warpgroup == 2);
+  if (warp > 0) {
+    if (threadIdx.x == kWarp) {
+      prefetch_descriptor(a_map);
+      prefetch_descriptor(b_map);
+      if (params.store_by_tma) prefetch_descriptor(out_map);
+    }
+    prefetch_first_rows<Config>(params, walk, place, range);
+    __syncwarp();
+    if constexpr (Config::kClusterSize == 1) sync_block<Config::kThreads>();
+  }
+  if constexpr (Config::kClusterSize > 1) wait_for_cluster();
 
   if (warpgroup == 0) {
     if constexpr (Config::kMovesRegisters) shrink_registers<Config::kProducerRegisters>();

@@ -32,7 +32,6 @@ class Peer:
     """
 
     name: str
-    meaning: str
     prepare: Callable[[torch.device, torch.dtype], Op]
     whole: bool = True
 
@@ -89,21 +88,18 @@ def _seed(device: torch.device, dtype: torch.dtype) -> Op:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("mm", "F.linear without bias or epilogue", partial(_always, linear), whole=False),
-        Peer("eager", "F.linear, sigmoid, * and +", partial(_always, eager)),
-        Peer("compile", "torch.compile of eager", partial(_compiled, None)),
-        Peer(
-            "compile-max",
-            "torch.compile of eager, mode max-autotune-no-cudagraphs",
-            partial(_compiled, "max-autotune-no-cudagraphs"),
-        ),
-        Peer("quack", "QuACK's GEMM with this epilogue, tuned", _quack),
-        Peer("seed", "the kernel this project started from", _seed),
+        Peer("mm", partial(_always, linear), whole=False),
+        Peer("eager", partial(_always, eager)),
+        Peer("compile", partial(_compiled, None)),
+        Peer("compile-max", partial(_compiled, "max-autotune-no-cudagraphs")),
+        Peer("quack", _quack),
+        Peer("seed", _seed),
     )
 }
+"""What each is: docs/performance.md."""
 DEFAULT = ("mm", "eager", "compile", "quack", "seed")
 
 
 def beside(path: Path) -> Peer:
     """A file's kernel as a peer, under the file's name."""
-    return Peer(path.stem, str(path), partial(_file, path))
+    return Peer(path.stem, partial(_file, path))

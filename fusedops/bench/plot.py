@@ -21,6 +21,11 @@ OURS_STYLES = {
     "cpu": ("fusedops, C++ kernel", "P", "#2e7d32"),
 }
 AUTO_STYLE = ("fusedops", "o", "#d81b60")
+MARGIN = 1.1
+TICKS = (
+    *(1 / 64, 1 / 32, 1 / 16, 1 / 8, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4),
+    *(6, 8, 16, 32, 64),
+)
 
 
 def suffixes() -> list[str]:
@@ -57,9 +62,10 @@ def draw(report: Report, path: Path) -> None:
     speeds = [_speed(row, row.best(AUTO)) for row in report.rows]
     axes.plot(places, _gaps(speeds), marker + "-", color=colour, ms=7, lw=1, label=label)
     axes.set_yscale("log", base=2)
-    axes.set_yticks([0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4])
+    low, high = axes.dataLim.y0 / MARGIN, axes.dataLim.y1 * MARGIN
+    axes.set_yticks([tick for tick in TICKS if low <= tick <= high])
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_ylim(0.2, 4)
+    axes.set_ylim(low, high)
     axes.set_xticks(list(places), [shape_name(row.shape) for row in report.rows])
     axes.tick_params(axis="x", labelrotation=40)
     plt.setp(axes.get_xticklabels(), ha="right", rotation_mode="anchor")

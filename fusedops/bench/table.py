@@ -17,9 +17,8 @@ from fusedops.registry import Measurement, Table
 
 MOST_OF_A_SHAPE = 6
 NEAR = 1.1
-"""A shape lists so many configurations, those that take at most NEAR times the fastest's time. Left
-out one at a time, 130 shapes in bfloat16 on an NVIDIA H200 lose 5 % to the fastest configuration
-known at each; with the nearest shape's fastest alone, 10 %."""
+"""A shape lists so many configurations, those that take at most NEAR times the fastest's time:
+enough to speak for its neighbours, as benchmarks/left_out.py shows of a table."""
 
 
 def table_so_far(path: Path, device: torch.device) -> Table:

@@ -25,7 +25,7 @@ _COLUMNS = (1, 8, 16, 32, 64, 128)
 
 @dataclass(frozen=True, slots=True)
 class EpilogueError:
-    """The worst of all 65,536 values of z for one kernel, dtype and scale."""
+    """The worst of all 65,536 values of z for one kernel, dtype (and what is allowed) and scale."""
 
     kernel: str
     dtype: str
@@ -111,6 +111,8 @@ def _measure(kernel: Kernel, case: Case, device: torch.device) -> EpilogueError:
     finite = (y.isfinite() & expected.isfinite()).all(1, keepdim=True)
     errors = torch.where(finite, ulps(y, expected), 0.0).amax(1)
     at = int(errors.argmax())
+    allowed = ", float16 sums allowed" if case.reduces("float16") else ""
+    arithmetic = case.dtype + allowed
     return EpilogueError(
-        kernel.name, case.dtype, case.scale, float(errors[at]), float(z[at]), worst
+        kernel.name, arithmetic, case.scale, float(errors[at]), float(z[at]), worst
     )

@@ -15,7 +15,7 @@ import torch
 from fusedops import backends
 from fusedops.functional import gemm_sig_res
 from fusedops.numerics import expected_and_bound, fraction_of_bound
-from fusedops.override import asked, request, use_backend
+from fusedops.override import asked, batch_invariant, request, use_backend
 from fusedops.plans import choose, describe
 from fusedops.registry import Accumulation, Kernel, NoKernelError, Problem, dtype_name
 from fusedops.settings import triton_interpreter
@@ -40,8 +40,9 @@ def check_kernel(kernel: Kernel, case: Case, device: torch.device, guard: int = 
     The kernel must accept the problem. It must write every element, meet the bound, return the
     oracle's special values, give the same bits when launched again, and leave its inputs and the
     surroundings of its output alone. NaNs around the inputs make any read outside them visible.
+    Batch invariance, which would copy the case's layout away, is off; the operator's is not.
     """
-    with telling(kernel.name, case), precision(case):
+    with telling(kernel.name, case), precision(case), batch_invariant(False):
         operands = build(case, device, guard)
         problem = describe(operands.x, operands.weight, operands.bias)
         if problem != case.problem(device):
