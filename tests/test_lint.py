@@ -90,13 +90,13 @@ TWICE = "store_block(out, [tile_m * BLOCK_M, tile_n * BLOCK_N], result)\n"
         (
             "tiled",
             "    tl.store(y_tile, ",
-            "    tl.store(y_tile, z)\n    tl.store(y_tile, ",
+            "    tl.store(y_tile, z, mask=x_mask & weight_mask)\n    tl.store(y_tile, ",
             "store-count",
         ),
         (
             "persistent_tma",
             "    if STORE_TMA:",
-            "    tl.store(bias + columns, y)\n    if STORE_TMA:",
+            "    tl.store(bias + columns, 0.0, mask=columns < N)\n    if STORE_TMA:",
             "",
         ),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,6 +77,10 @@ class Source:
             raise SyntaxError(str(error)) from error
 
     # --- names --------------------------------------------------------------------------------
+
+    @property
+    def uses_triton(self) -> bool:
+        return any(name.split(".")[0] == "triton" for name in self.imports.values())
 
     @cached_property
     def imports(self) -> dict[str, str]:
@@ -178,9 +183,9 @@ class Source:
 
     def within(self, function: Function) -> Iterator[ast.AST]:
         """The nodes of a function's body, those of functions inside it left out."""
-        waiting: list[ast.AST] = list(function.body)
+        waiting: deque[ast.AST] = deque(function.body)
         while waiting:
-            node = waiting.pop(0)
+            node = waiting.popleft()
             yield node
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 waiting.extend(ast.iter_child_nodes(node))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from fusedops.lint.shapes import applied, named, subscripted
 from fusedops.lint.source import Function, Source, is_constexpr, parameters
@@ -67,6 +68,7 @@ class Trace:
         return {event.pointer.base for event in self.of("store", "atomic")} - {""}
 
 
+@lru_cache(maxsize=4)
 def traces(source: Source) -> list[Trace]:
     """Of every jit function that no other one of the file calls."""
     functions = list(dict.fromkeys(source.jitted.values()))

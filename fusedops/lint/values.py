@@ -37,6 +37,13 @@ class Value:
         return " + ".join(sorted(term.text for term in self.terms))
 
     @property
+    def offsets(self) -> tuple[str, ...]:
+        """Where a block of addresses lies in its tensor; empty where that is not known."""
+        if not self.base or self.shape == () or self.base not in {term.text for term in self.terms}:
+            return ()
+        return tuple(sorted(term.text for term in self.terms if term.text != self.base))
+
+    @property
     def varies(self) -> frozenset[int]:
         return frozenset().union(*(term.varies for term in self.terms))
 

@@ -12,6 +12,9 @@ from fusedops.lint.source import Launch, Source, parameters
 from fusedops.lint.trace import Event, Trace, is_kernel, traces
 from fusedops.lint.values import elsewhere
 
+TEMPORARY = {"TMP", "TEMP", "INTERMEDIATE", "SCRATCH", "WORKSPACE"}
+"""Words in names of parameters that are no outputs, where no launch in the file says what is."""
+
 
 def check(source: Source) -> Findings:
     followed = traces(source)
@@ -31,6 +34,14 @@ def check(source: Source) -> Findings:
                     f"{_output(store)} is stored at the same place in every turn of the loop: keep "
                     "the value in registers, and store it once",
                 )
+        if not any(launch.function is trace.function for launch in source.launches):
+            for store in stores:
+                if TEMPORARY.intersection(store.pointer.base.upper().split("_")):
+                    yield (
+                        _place(source, trace, store),
+                        f"{_output(store)} is stored, and by its name is no output: an "
+                        "intermediate result belongs in registers",
+                    )
         kernel = is_kernel(source, trace.function) and trace.complete
         if kernel and not trace.of("store", "atomic"):
             yield trace.function, f"{trace.function.name} stores nothing: it has no output"
