@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from fusedops.checks import DTYPES
 from fusedops.lint.breach import Breach
 from fusedops.lint.machine import cuda_programs, triton_programs
-from fusedops.lint.machine.program import Program
+from fusedops.lint.machine.program import Program, writes_z
 from fusedops.lint.machine.tools import Unchecked
 from fusedops.registry import Card, Kernel, Problem
 
@@ -56,20 +57,28 @@ def problems(
     dtype: torch.dtype | None,
 ) -> list[Problem]:
     """The problems to compile for, one an arithmetic, or the reason why there is none."""
-    found: dict[str, Problem] = {}
+    found: dict[tuple[str, bool], Problem] = {}
     refused: tuple[str, ...] = ()
     for each in (dtype,) if dtype else DTYPES:
         for size in (shape,) if shape else SHAPES:
-            for problem in _arithmetics(
-                Problem.contiguous(*size, each, bias_dtype=each, card=card)
-            ):
+            plain = Problem.contiguous(*size, each, bias_dtype=each, card=card)
+            for problem in _with_z(kernel, _arithmetics(plain)):
                 reasons = kernel.why_not(problem)
                 refused = refused or reasons
                 if not reasons:
-                    found.setdefault(problem.arithmetic, problem)
+                    found.setdefault((problem.arithmetic, writes_z(problem)), problem)
     if not found:
         raise Unchecked(refused[0])
     return list(found.values())
+
+
+def _with_z(kernel: Kernel, problems: Iterator[Problem]) -> Iterator[Problem]:
+    """Also with z as a second result, of a kernel that can write it."""
+    second: dict[str, Any] = {"writes_z": True}
+    for problem in problems:
+        yield problem
+        if writes_z(kernel):
+            yield replace(problem, **second)
 
 
 def _arithmetics(problem: Problem) -> Iterator[Problem]:

@@ -9,11 +9,12 @@ from functools import cache
 
 from fusedops import native
 from fusedops.lint.machine import ptx, sass
-from fusedops.lint.machine.program import UNITS, Program
+from fusedops.lint.machine.program import UNITS, Program, writes_z
 from fusedops.lint.machine.tools import Resources, Unchecked, dump, resources
 from fusedops.registry import Kernel, Problem
 
 LIBRARY = native.LIBRARIES / "libfusedops_kernels.so"
+OUTPUTS = ("its output", "its second output")
 PREFIX = "gemm_sig_res_"
 UNTRACED = "the library has no PTX of it, in which stores are traced to the output: only counted"
 GENERIC = (
@@ -35,7 +36,8 @@ def programs(kernel: Kernel, problem: Problem) -> Iterator[Program]:
             raise Unchecked(f"{LIBRARY.name} has no code of {config} for {architecture}")
         unit = (kernel.summation(problem, config) or "").split("_", maxsplit=1)[0]
         instructions = code[function]
-        written, notes = _traced(function)
+        outputs = OUTPUTS[: 1 + writes_z(kernel)]
+        written, notes = _traced(function, outputs)
         if instructions["ST"]:
             notes += (GENERIC,)
         yield Program(
@@ -44,7 +46,7 @@ def programs(kernel: Kernel, problem: Problem) -> Iterator[Program]:
             local_bytes=max(figures[function]["STACK"], figures[function]["LOCAL"]),
             unit=unit if unit in UNITS else "fma",
             written=written,
-            outputs=frozenset({"the output"}),
+            outputs=frozenset(outputs),
             notes=notes,
         )
 
@@ -73,8 +75,10 @@ def _ptx() -> dict[str, ptx.Entry]:
     return ptx.entries(dump(LIBRARY, "-ptx"))
 
 
-def _traced(function: str) -> tuple[frozenset[str] | None, tuple[str, ...]]:
-    """The pointers stored through: the output is one field of the arguments, and never loaded."""
+def _traced(
+    function: str, outputs: tuple[str, ...]
+) -> tuple[frozenset[str] | None, tuple[str, ...]]:
+    """The pointers stored through: outputs are as many fields of the arguments, never loaded."""
     entry = _ptx().get(function)
     if entry is None:
         return None, (UNTRACED,)
@@ -85,7 +89,6 @@ def _traced(function: str) -> tuple[frozenset[str] | None, tuple[str, ...]]:
     loaded = {origin for each in loads for origin in entry.origins(each.address)}
     names = {f"byte {offset} of its arguments, also loaded" for _, offset in stored & loaded}
     others = sorted(stored - loaded)
-    if others:
-        names.add("the output")
-    names.update(f"byte {offset} of its arguments" for _, offset in others[1:])
+    names.update(name for name, _ in zip(outputs, others, strict=False))
+    names.update(f"byte {offset} of its arguments" for _, offset in others[len(outputs) :])
     return frozenset(names), ()

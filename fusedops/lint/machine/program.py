@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from fusedops.lint.breach import Breach
 from fusedops.lint.machine import sass
+from fusedops.registry import Kernel, Problem
 
 UNITS: Mapping[str, tuple[str, ...]] = {
     "wgmma": ("HGMMA",),
@@ -16,6 +17,11 @@ UNITS: Mapping[str, tuple[str, ...]] = {
     "bf16x6": ("HGMMA",),
 }
 """The instructions of the products, by the first word of a kernel's order of summation."""
+
+
+def writes_z(kernel_or_problem: Kernel | Problem) -> bool:
+    """Whether z can be, or is, stored as a second result."""
+    return bool(getattr(kernel_or_problem, "writes_z", False))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from fusedops.lint.machine import ptx, sass
-from fusedops.lint.machine.program import UNITS, Program
+from fusedops.lint.machine.program import UNITS, Program, writes_z
 from fusedops.lint.machine.tools import Unchecked, dump, resources
 from fusedops.registry import Kernel, Problem
 
@@ -34,9 +34,10 @@ def programs(kernel: Kernel, problem: Problem) -> Iterator[Program]:
         special = module.specialization(problem, config)
         summation = kernel.summation(problem, config) or ""
         unit = next(word for word in summation.split("_") if word in UNITS)
+        second = " with z" if writes_z(problem) else ""
         consumers = 2 if kernel.name == "triton.pingpong" else 1
         yield program(
-            f"{kernel.name} {problem.arithmetic} {config}",
+            f"{kernel.name} {problem.arithmetic}{second} {config}",
             special,
             special.compile(problem.capability),
             unit,
