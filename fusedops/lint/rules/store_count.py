@@ -19,33 +19,36 @@ TEMPORARY = {"TMP", "TEMP", "INTERMEDIATE", "SCRATCH", "WORKSPACE"}
 def check(source: Source) -> Findings:
     followed = traces(source)
     for trace in followed:
-        stores = trace.of("store")
-        for first, second in combinations(stores, 2):
-            if _again(first, second):
-                yield (
-                    _place(source, trace, second),
-                    f"{_output(second)} is stored again (line {first.node.lineno} stores it): one "
-                    "store for each output",
-                )
-        for store in stores:
-            if _every_turn(store):
-                yield (
-                    _place(source, trace, store),
-                    f"{_output(store)} is stored at the same place in every turn of the loop: keep "
-                    "the value in registers, and store it once",
-                )
-        if not any(launch.function is trace.function for launch in source.launches):
-            for store in stores:
-                if TEMPORARY.intersection(store.pointer.base.upper().split("_")):
-                    yield (
-                        _place(source, trace, store),
-                        f"{_output(store)} is stored, and by its name is no output: an "
-                        "intermediate result belongs in registers",
-                    )
+        for event, message in _of_a_kernel(source, trace):
+            yield event.node if event.source is source else trace.function, message
         kernel = is_kernel(source, trace.function) and trace.complete
         if kernel and not trace.of("store", "atomic"):
             yield trace.function, f"{trace.function.name} stores nothing: it has no output"
     yield from _intermediate(source, {trace.function: trace for trace in followed})
+
+
+def _of_a_kernel(source: Source, trace: Trace) -> Iterator[tuple[Event, str]]:
+    """The stores that are too many."""
+    stores = trace.of("store")
+    for first, second in combinations(stores, 2):
+        if _again(first, second):
+            line = first.node.lineno
+            yield second, f"{_output(second)} is stored again, after line {line}: store it once"
+    launched = any(launch.function is trace.function for launch in source.launches)
+    for store in stores:
+        if _every_turn(store):
+            yield (
+                store,
+                f"{_output(store)} is stored at the same place in every turn of the loop: keep the "
+                "value in registers, and store it once",
+            )
+        words = set(store.pointer.base.upper().split("_"))
+        if words & TEMPORARY and not launched:
+            yield (
+                store,
+                f"{_output(store)} is stored, and by its name is no output: an intermediate result "
+                "belongs in registers",
+            )
 
 
 def _again(first: Event, second: Event) -> bool:
@@ -68,10 +71,6 @@ def _every_turn(store: Event) -> bool:
 
 def _output(store: Event) -> str:
     return store.pointer.base or ast.unparse(store.node.args[0])
-
-
-def _place(source: Source, trace: Trace, event: Event) -> ast.AST:
-    return event.node if event.source is source else trace.function
 
 
 def _intermediate(source: Source, followed: dict[ast.FunctionDef, Trace]) -> Findings:
@@ -125,6 +124,7 @@ RULE = Rule(
     "intermediate results - NEVER",
     "On every path a kernel stores each output once (a part of it, moved by a scalar, is another "
     "part), not once a turn of a loop, and stores something; a buffer that a kernel stores leaves "
-    "the function that launches it, and one that is returned uninitialized has been stored.",
+    "the function that launches it (without a launch, its name goes: tmp, temp, scratch, workspace, "
+    "intermediate), and one that is returned uninitialized has been stored.",
     check,
 )
