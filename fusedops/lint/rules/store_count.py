@@ -124,7 +124,7 @@ RULE = Rule(
     "intermediate results - NEVER",
     "On every path a kernel stores each output once (a part of it, moved by a scalar, is another "
     "part), not once a turn of a loop, and stores something; a buffer that a kernel stores leaves "
-    "the function that launches it (without a launch, its name goes: tmp, temp, scratch, workspace, "
-    "intermediate), and one that is returned uninitialized has been stored.",
+    "the function that launches it (without a launch, tmp, temp, scratch, workspace or "
+    "intermediate in its name tells), and one that is returned uninitialized has been stored.",
     check,
 )
