@@ -60,7 +60,7 @@ def _sources(args: argparse.Namespace) -> int:
     if args.json:
         print(_as_json(breaches, files=len(files)))
     else:
-        print("\n".join(map(str, breaches)) or f"{len(files)} files, no rule broken")
+        print("\n".join(map(str, breaches)) or f"files: {len(files)}, no rule broken")
     return 1 if breaches else 0
 
 
