@@ -14,7 +14,7 @@ help:
 	@echo "make bench    time every kernel that can run here"
 	@echo "make card-report   doctor, verify, bench and a table of this card, to send back"
 	@echo "make tables   the documentation's tables and plot, from benchmarks/results"
-	@echo "make style    format;  make quality  check format, lint and types"
+	@echo "make style    format;  make quality  check format, lint, types, and our kernels rules"
 	@echo "make wheel    build a wheel into dist/"
 
 install: $(STAMP)
@@ -54,6 +54,7 @@ quality: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/clang-format --dry-run --Werror $$(find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 	@bash tools/types.sh $(VENV)
+	$(PYTHON) -m fusedops lint triton_kernels benchmarks
 
 wheel: install
 	@rm -rf dist

@@ -142,7 +142,8 @@ class TorchGemm {
     if (!widen_) {
       for (int64_t b = begin; b < end; ++b) {
         const int64_t m = b * rows;
-        multiply(weight, {row_of_x(m), x.row_stride, x.column_stride}, row_of(operands_.out, m), m, rows);
+        multiply(weight, {row_of_x(m), x.row_stride, x.column_stride}, row_of(operands_.out, m), m,
+                 rows);
       }
       return;
     }

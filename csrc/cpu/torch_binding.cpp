@@ -92,9 +92,9 @@ void run(const Isa& isa, Route route, const Tensor& x, const Tensor& weight,
   problem.w_stride_n = weight.stride(0);
   problem.w_stride_k = weight.stride(1);
   problem.alignment = fusedops::size_of(dtype);
-  const fusedops::cpu::Operands operands = {x.data_ptr(), weight.data_ptr(), wide_bias.data(),
-                                            scale, out.mutable_data_ptr(),
-                                            z ? z->mutable_data_ptr() : nullptr};
+  const fusedops::cpu::Operands operands = {
+      x.data_ptr(), weight.data_ptr(),      wide_bias.data(),
+      scale,        out.mutable_data_ptr(), z ? z->mutable_data_ptr() : nullptr};
   if (route == Route::torch_gemm ||
       (route == Route::automatic && !fusedops::cpu::prefers_packed(isa, problem))) {
     fusedops::cpu::run_torch_gemm(isa, problem, operands);

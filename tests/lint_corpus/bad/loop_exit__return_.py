@@ -1,0 +1,17 @@
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    start = 0
+    while start < n:
+        if start > 4096:
+            return  # breach: loop-exit
+        total += tl.load(x_ptr + row * n + start + columns, mask=start + columns < n, other=0.0)
+        start += BLOCK
+    tl.store(y_ptr + row * BLOCK + columns, total)

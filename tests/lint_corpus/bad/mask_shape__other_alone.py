@@ -1,0 +1,10 @@
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offsets, other=0.0)  # breach: mask-shape
+    tl.store(y_ptr + offsets, x, mask=offsets < n)

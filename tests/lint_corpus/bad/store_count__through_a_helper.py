@@ -1,0 +1,23 @@
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def put(pointer, offsets, value, n):
+    tl.store(pointer + offsets, value, mask=offsets < n)  # breach: store-count
+
+
+@triton.jit
+def kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offsets, mask=offsets < n, other=0.0)
+    put(y_ptr, offsets, x, n)
+    put(y_ptr, offsets, 2.0 * x, n)
+
+
+def run(x):
+    y = torch.empty_like(x)
+    n = x.numel()
+    kernel[(triton.cdiv(n, 128),)](x, y, n, BLOCK=128)
+    return y

@@ -1,0 +1,16 @@
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offsets, mask=offsets < n, other=0.0)
+    tl.store(y_ptr + offsets, x, mask=offsets < n)
+
+
+def run(x, y, n):
+    # fusedops: allow grid the caller has whole blocks of 128
+    kernel[(n // 128,)](x, y, n, BLOCK=128)
+    kernel[(triton.cdiv(n, 1024),)](x, y, n, BLOCK=1024)  # fusedops: allow block-size copies only
