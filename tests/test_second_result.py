@@ -79,7 +79,7 @@ def test_triton_interpreted():
         [sys.executable, __file__], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.split() == ["triton.tiled", "8", "triton.persistent_tma", "4"], done.stdout
+    assert done.stdout.split() == ["triton.tiled", "8", "triton.persistent_tma", "3"], done.stdout
 
 
 if __name__ == "__main__":

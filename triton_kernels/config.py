@@ -33,6 +33,7 @@ MOST_REDUCTION = 2**31 - 1 - 4096
 """The longest K whose last block is still counted in 32 bits."""
 
 WARP = 32
+MOST_DEPTH_WITH_Z = 64
 MMA_REGISTERS = 128
 FMA_REGISTERS = 64
 """Of a thread's 255, what sums may take, on tensor cores and on FMA units. Judgements: the tests
@@ -104,6 +105,13 @@ class Config:
                     f"its accumulator takes {registers} registers of each thread, and more than "
                     f"{most} spill: use more warps or a smaller tile"
                 )
+        if problem.writes_z and (
+            self.registers(problem) > most_registers_with_z(problem)
+            or self.block_k > MOST_DEPTH_WITH_Z
+        ):
+            reasons.append(
+                "z is wanted beside y, and the addresses of both spill: use a smaller tile"
+            )
         needed = self.shared_memory(problem)
         limit = shared_memory_limit(problem)
         if needed > limit:
@@ -224,6 +232,11 @@ def uses_three_tf32(problem: Problem) -> bool:
 def overlaps(problem: Problem) -> bool:
     """Whether the card can launch a kernel while the one before it finishes."""
     return problem.capability is not None and problem.capability >= (9, 0)
+
+
+def most_registers_with_z(problem: Problem) -> int:
+    """What the accumulator may take beside two results: what `lint --compiled` found on each card."""
+    return 32 if uses_three_tf32(problem) else 64
 
 
 def tensor_cores(problem: Problem) -> bool:
