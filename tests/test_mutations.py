@@ -218,16 +218,16 @@ TRITON_DEFECTS = {
         ".to(tl.float16).to(ACCUMULATOR)",
     ),
     "scale 1 % off": (
-        "EPILOGUE(z, tl.full((), scale, ACCUMULATOR))",
-        "EPILOGUE(z, tl.full((), scale, ACCUMULATOR) * 1.01)",
+        "EPILOGUE(z, scalar(scale, ACCUMULATOR, SCALE_IN_MEMORY))",
+        "EPILOGUE(z, scalar(scale, ACCUMULATOR, SCALE_IN_MEMORY) * 1.01)",
     ),
     "mask of the store off by one": (
         "weight_mask = (columns < N)[None, :]",
         "weight_mask = (columns < N + 1)[None, :]",
     ),
     "wrong tile stored": (
-        "y_tile = out + rows[:, None] * N",
-        "y_tile = out + ((tile_m ^ 1).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None] * N",
+        "places = rows[:, None] * N",
+        "places = ((tile_m ^ 1).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None] * N",
     ),
 }
 

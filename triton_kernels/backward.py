@@ -131,6 +131,7 @@ def _rows_of_partials(
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=WIDE)
     for first in range(0, rows, BLOCK_M):
         row = first + tl.arange(0, BLOCK_M)
+        # fusedops: allow store-load they are other programs' sums
         total += tl.load(
             partials + row.to(tl.int64)[:, None] * N + columns[None, :],
             mask=(row < rows)[:, None] & (columns < N)[None, :],

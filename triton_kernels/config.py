@@ -235,7 +235,7 @@ def overlaps(problem: Problem) -> bool:
 
 
 def most_registers_with_z(problem: Problem) -> int:
-    """What the accumulator may take beside two results: what `lint --compiled` found on each card."""
+    """What the accumulator may take beside two results: found by `lint --compiled`, both cards."""
     return 32 if uses_three_tf32(problem) else 64
 
 
