@@ -68,7 +68,7 @@ def _cards() -> list[str]:
 
 def _backends() -> dict[str, str]:
     names = ("cuda", "triton", "cpu", "reference")
-    return {name: backends.missing().get(name, "ready") for name in names}
+    return {name: backends.missing().get(name, "present") for name in names}
 
 
 def _kernels() -> dict[str, Any]:
@@ -110,7 +110,7 @@ PROBES: dict[str, Callable[[], Any]] = {
     "cards": _cards,
     "backends": _backends,
     "kernels, on a plain float16 problem here": _kernels,
-    "tables": lambda: {name: table.origins for name, table in shipped_tables().items()},
+    "tables": lambda: {name: list(table.origins) for name, table in shipped_tables().items()},
     "settings in force": lambda: {
         each.name: each.read() for each in settings.VARIABLES if each.read() != each.default
     },
