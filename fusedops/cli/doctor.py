@@ -6,7 +6,7 @@ import argparse
 import json
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 import fusedops
 from fusedops import backends, native, settings
 from fusedops.plans import device_facts
-from fusedops.registry import Problem, reasons_against
+from fusedops.registry import Kernel, Problem, backward_problem, reasons_against
 from fusedops.registry.problem import Card
 from fusedops.registry.table import shipped_tables
 
@@ -73,14 +73,31 @@ def _backends() -> dict[str, str]:
 
 def _kernels() -> dict[str, Any]:
     """Each kernel on a plain problem of this machine: available, or why not."""
+    facts = _facts()
     card = None
-    if torch.cuda.is_available():
-        facts = device_facts(torch.device("cuda", torch.cuda.current_device()))
+    if facts["device"] == "cuda":
         card = Card(facts["device_name"], facts["capability"], facts["multiprocessors"])
     problem = Problem.contiguous(1024, 1024, 1024, torch.float16, card=card)
+    return _available(backends.kernels(), problem)
+
+
+def _gradient_kernels() -> dict[str, Any]:
+    """The same of the kernels of the gradient with respect to z."""
+    problem = backward_problem(1024, 1024, torch.float16, steps=1, **_facts())
+    return _available(backends.backward_kernels(), problem)
+
+
+def _facts() -> dict[str, Any]:
+    """Of the current card, or the CPU."""
+    if not torch.cuda.is_available():
+        return device_facts(torch.device("cpu"))
+    return device_facts(torch.device("cuda", torch.cuda.current_device()))
+
+
+def _available(kernels: Iterable[Kernel], problem: Problem) -> dict[str, Any]:
     return {
         kernel.name: list(reasons_against(kernel, problem, backends.missing())) or "available"
-        for kernel in backends.kernels()
+        for kernel in kernels
     }
 
 
@@ -110,6 +127,7 @@ PROBES: dict[str, Callable[[], Any]] = {
     "cards": _cards,
     "backends": _backends,
     "kernels, on a plain float16 problem here": _kernels,
+    "kernels of the gradient, on the same": _gradient_kernels,
     "tables": lambda: {name: list(table.origins) for name, table in shipped_tables().items()},
     "settings in force": lambda: {
         each.name: each.read() for each in settings.VARIABLES if each.read() != each.default
