@@ -17,7 +17,7 @@ from .select import (
     reasons_against,
     select,
 )
-from .table import Measurement, Prediction, Table
+from .table import Measurement, Prediction, Table, table_for
 
 __all__ = [
     "AUTO",
@@ -49,5 +49,6 @@ __all__ = [
     "select",
     "streamed_time",
     "strips_time",
+    "table_for",
     "tiled_time",
 ]
