@@ -17,6 +17,7 @@ from .select import (
     reasons_against,
     select,
 )
+from .space import Parameters, Space
 from .table import Measurement, Prediction, Table, table_for
 
 __all__ = [
@@ -36,9 +37,11 @@ __all__ = [
     "Launch",
     "Measurement",
     "NoKernelError",
+    "Parameters",
     "Prediction",
     "Problem",
     "Request",
+    "Space",
     "Table",
     "backward_problem",
     "check_request",

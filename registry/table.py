@@ -189,15 +189,23 @@ class Table:
         A configuration's time at the nearest shape where it was measured, times what its own
         estimate says the difference between the shapes is worth.
         """
+        able = {kernel.name: kernel for kernel in kernels}
         configs = {
-            (kernel.name, str(config)): (kernel, config)
+            (kernel.name, str(config)): config
             for kernel in kernels
             for config in kernel.configs(problem)
         }
         predictions = []
+        seen = set()
         for row in self.nearest(problem):
-            if found := configs.pop((row.kernel, row.config), None):
-                kernel, config = found
+            named = row.kernel, row.config
+            kernel = able.get(row.kernel)
+            if kernel is None or named in seen:
+                continue
+            seen.add(named)
+            known = named in configs
+            config = configs[named] if known else kernel.config_named(problem, row.config)
+            if known or config is not None:
                 then = kernel.estimate(problem.resized(*row.shape), config)
                 factor = kernel.estimate(problem, config) / then
                 predictions.append(Prediction(kernel, config, row.microseconds * factor, row))
