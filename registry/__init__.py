@@ -18,7 +18,7 @@ from .select import (
     select,
 )
 from .space import Parameters, Space
-from .table import Measurement, Prediction, Table
+from .table import Measurement, Prediction, Table, table_for
 
 __all__ = [
     "AUTO",
@@ -52,5 +52,6 @@ __all__ = [
     "select",
     "streamed_time",
     "strips_time",
+    "table_for",
     "tiled_time",
 ]

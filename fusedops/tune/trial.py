@@ -117,7 +117,7 @@ class Session:
     skipped: Mapping[str, str] | None = None
 
     def write(self, path: Path) -> None:
-        from fusedops.bench.report import write_whole
+        from fusedops.files import write_whole
 
         write_whole(path, json.dumps(asdict(self), indent=1) + "\n")
 
