@@ -66,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that compile ahead (default here: %(default)s)",
     )
     parser.add_argument("--rounds", type=arguments.positive, default=15, help="default: 15")
+    parser.add_argument(
+        "--apply", action="store_true", help="write what was found into your table of the card"
+    )
     arguments.add_switches(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the session there as well")
 
@@ -109,8 +112,27 @@ def main(args: argparse.Namespace) -> int:
         if path is not None:
             session.write(path)
     print(summary(session))
+    if args.apply:
+        status = status or _apply(session)
     wrong = any(trial.verdict == WRONG for trial in session.trials)
     return status or int(wrong)
+
+
+def _apply(session: Session) -> int:
+    from fusedops import tables
+    from fusedops.tune.rows import rows
+
+    found = rows(session)
+    if not found:
+        print("nothing to apply: no time was measured of the operator")
+        return 0
+    try:
+        path = tables.apply(found, session.device, session.capability)
+    except (OSError, ImportError) as error:
+        print(f"--apply: {error}", file=sys.stderr)
+        return 2
+    print(f"applied: {len(found)} rows in {path}")
+    return 0
 
 
 def _cut_short(why: str, folder: Path, status: int) -> int:
@@ -132,6 +154,10 @@ def nonsense(args: argparse.Namespace) -> Iterator[str]:
             f"is nothing to tune. --target {' or '.join(CARDS)} compiles candidates for a card "
             "that need not be here, and chooses by registers and the kernels' own estimates"
         )
+    if args.apply and args.target is not None:
+        yield "--apply writes measured times, and with --target nothing is timed"
+    if args.apply and ALL not in args.kernel.split(","):
+        yield "--apply replaces all that a table has of a shape: it is for --kernel all"
     if args.budget is not None and not args.budget >= 0:
         yield f"--budget is a number of seconds from 0 up; got {args.budget}"
     for path in (args.out, args.json):

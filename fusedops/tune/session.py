@@ -26,7 +26,7 @@ from fusedops.registry import (
     backward_problem,
     reasons_against,
 )
-from fusedops.registry.table import table_for
+from fusedops.tables import table_for
 from fusedops.timing import samples
 from fusedops.tune import attempts, work
 from fusedops.tune.attempts import Attempts
