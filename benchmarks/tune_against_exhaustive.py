@@ -44,6 +44,7 @@ KERNELS = (
     *("cuda.sm90_cooperative", "cuda.sm90_pingpong", "cuda.sm90_transposed"),
     "cuda.sm80_multistage",
 )
+DEVICE = torch.device("cuda")
 JOBS, ROUNDS = 14, 15
 
 
@@ -81,7 +82,7 @@ def main() -> None:
                     continue
                 cells.append(cell(shape, dtype, kernels, args.folder, pool, end))
                 report = {
-                    "device": device_name(torch.device("cuda")),
+                    "device": device_name(DEVICE),
                     "versions": versions(),
                     "rounds": ROUNDS,
                     "cells": cells,
@@ -106,8 +107,7 @@ def cell(
     shape: Shape, dtype: torch.dtype, kernels: list[Kernel], folder: Path, pool: Pool, end: float
 ) -> dict[str, Any]:
     """Both ways over one problem, and their ends timed together."""
-    device = torch.device("cuda")
-    plan = Plan([shape], dtype, kernels, device, folder=folder, rounds=ROUNDS)
+    plan = Plan([shape], dtype, kernels, DEVICE, folder=folder, rounds=ROUNDS)
     whole, whole_seconds = run(replace(plan, exhaustive=True, budget=end - time.monotonic()), pool)
     tuned, tuned_seconds = run(plan, pool)
     name = "x".join(map(str, shape))
@@ -134,10 +134,9 @@ def ends(
     shape: Shape, dtype: torch.dtype, kernels: list[Kernel], whole: Session, tuned: Session
 ) -> dict[str, Any]:
     """Every kernel's tuned and fastest configuration, all timed together."""
-    device = torch.device("cuda")
-    job = work.forward(shape, dtype, device)
+    job = work.forward(shape, dtype, DEVICE)
     pool = Pool(1)
-    benches = {each.name: CardBench(each, job, device, pool) for each in kernels}
+    benches = {each.name: CardBench(each, job, DEVICE, pool) for each in kernels}
     chosen: dict[str, dict[str, str]] = {}
     for kind, session in (("fastest", whole), ("tuned", tuned)):
         for best in session.best:
@@ -147,7 +146,7 @@ def ends(
         for kernel, configs in chosen.items()
         for config in configs.values()
     }
-    times = samples(calls, device, rounds=2 * ROUNDS, warmup=2)
+    times = samples(calls, DEVICE, rounds=2 * ROUNDS, warmup=2)
     rows: dict[str, Any] = {}
     for kernel, configs in chosen.items():
         if len(configs) < 2:

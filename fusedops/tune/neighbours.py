@@ -42,7 +42,7 @@ class Map:
     def family(self, name: str) -> Hashable:
         """The tile's sides; for a kernel without, the configuration itself."""
         numbers = self._parameters[name]
-        return tuple(numbers[side] for side in SIDES) if SIDES[0] in numbers else name
+        return tuple(numbers[side] for side in SIDES if side in numbers) or name
 
     def with_setting(self, name: str, setting: Setting) -> tuple[str | None, str]:
         """The same tile in other warps and stages, or why there is none."""
@@ -92,6 +92,7 @@ def _shares(numbers: Parameters) -> dict[str, float]:
         key: float(value) if key == "num_stages" or value <= 0 else math.log2(value)
         for key, value in numbers.items()
     }
-    if "num_warps" in shares and SIDES[0] in shares:
-        shares["num_warps"] = shares["block_m"] + shares["block_n"] - shares["num_warps"]
+    if "num_warps" in shares:
+        area = math.fsum(shares[side] for side in SIDES if side in shares)
+        shares["num_warps"] = area - shares["num_warps"]
     return shares

@@ -127,8 +127,8 @@ def distinct_loads(problem: Problem) -> int:
 def _within(setting: Setting) -> Setting:
     """The nearest of those that are tried: some kernels' own have more of either."""
     return Setting(
-        min(max(setting.warps, FEW_WARPS), MANY_WARPS),
-        min(max(setting.stages, FEW_STAGES), MANY_STAGES),
+        FEW_WARPS if setting.warps <= FEW_WARPS else MANY_WARPS,
+        FEW_STAGES if setting.stages <= FEW_STAGES else MANY_STAGES,
     )
 
 
