@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fusedops.tune import ncu, one_launch
 from fusedops.tune.bottleneck import IDLE, SATURATED, UNITS, bound_by
-from fusedops.tune.figures import METRICS, PER_ISSUE, STALLED, figures_of
+from fusedops.tune.counters import METRICS, PER_ISSUE, STALLED, figures_of
 
 SHAPE = (64, 48, 32)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusedops.tune.figures import STALL, Figures
+from fusedops.tune.counters import STALL, Figures
 
 SATURATED = 80.0
 """Percent of its peak from which a unit is the limit. Nsight Compute's own rules draw it there:

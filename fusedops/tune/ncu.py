@@ -16,7 +16,7 @@ from typing import Any
 
 from fusedops.bench.workload import Shape
 from fusedops.tune import one_launch
-from fusedops.tune.figures import ASKED_BY_NAME, SECTIONS, Action, figures_of
+from fusedops.tune.counters import ASKED_BY_NAME, SECTIONS, Action, figures_of
 
 PACKAGE = "ncu_report"
 MOST_SECONDS = 300
@@ -31,7 +31,7 @@ class Absent(Exception):
 
 
 def profile(shape: Shape, dtype: str, kernel: str, config: str) -> dict[str, float | str]:
-    """The figures of one launch (``figures.METRICS``), with a cold L2 and the card's own clocks.
+    """The figures of one launch (``counters.METRICS``), with a cold L2 and the card's own clocks.
 
     shape: (m, n, k); dtype: as in a table; config: the configuration's name. Raises Absent.
     """
