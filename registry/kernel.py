@@ -42,7 +42,7 @@ def _always(problem: Problem, config: Any) -> bool:
 
 
 def _products(problem: Problem, config: Any) -> float:
-    return float(problem.m) * problem.n * problem.k
+    return float(problem.m) * problem.n * max(problem.k, 1)
 
 
 def _none_but_configs(problem: Problem, name: str) -> None:
