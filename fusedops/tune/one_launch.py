@@ -13,14 +13,11 @@ from typing import Any
 import torch
 
 from fusedops import backends
-from fusedops.bench.workload import SCALE, Shape, operands
+from fusedops.bench.peaks import TF32
 from fusedops.cli import arguments
-from fusedops.plans import describe, device_facts
-from fusedops.registry import Kernel, Problem, backward_problem
-
-TF32 = "tf32"
-STEPS = 1
-"""In which a kernel of the gradient recovers z from y, at SCALE."""
+from fusedops.registry import Kernel, Problem
+from fusedops.tune import work
+from fusedops.tune.trial import Shape
 
 
 def command(shape: Shape, dtype: str, kernel: str, config: str) -> list[str]:
@@ -39,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> None:
     profile(prepared(args.shape, args.dtype, args.kernel, args.config))
 
 
-def profile(launch: Callable[[], None]) -> None:
+def profile(launch: Callable[[], object]) -> None:
     """Launch once unseen, once seen."""
     launch()
     torch.cuda.synchronize()
@@ -51,7 +48,7 @@ def profile(launch: Callable[[], None]) -> None:
 
 def prepared(
     shape: Shape, dtype: str, kernel: str, config: str, device: str = "cuda"
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """The launch over operands of shape (m, n, k), of which the gradient's kernels leave k out.
 
     Sets PyTorch's switches as the arithmetic and the kernel need them. Raises LookupError for what
@@ -60,36 +57,19 @@ def prepared(
     torch.backends.cuda.matmul.fp32_precision = TF32 if dtype == TF32 else "ieee"
     element = torch.float32 if dtype == TF32 else arguments.dtype(dtype)
     where = torch.device(device)
-    forward = {each.name: each for each in backends.kernels()}
     backward = {each.name: each for each in backends.backward_kernels()}
     if kernel in backward:
-        return _gradient(backward[kernel], config, shape, element, where)
-    return _forward(forward[kernel], config, shape, element, where)
-
-
-def _forward(
-    kernel: Kernel, config: str, shape: Shape, dtype: torch.dtype, device: torch.device
-) -> Callable[[], None]:
-    data = operands(shape, dtype, device)
-    problem = describe(*data)
-    if dtype is torch.float16 and kernel.reasons(problem):  # one that adds in float16, perhaps
+        found: Kernel = backward[kernel]
+        make: type[work.Called | work.Backward] = work.Backward
+    else:
+        found = {each.name: each for each in backends.kernels()}[kernel]
+        make = work.Called
+    done = make(shape, element, where)
+    if element is torch.float16 and found.reasons(done.problem):  # it may add in float16
         torch.backends.cuda.matmul.allow_fp16_accumulation = True
-        problem = describe(*data)
-    out = torch.empty(shape[:2], dtype=dtype, device=device)
-    launch = kernel.prepare(problem, named(kernel, problem, config))
-    return lambda: launch(*data, SCALE, out)
-
-
-def _gradient(
-    kernel: Kernel, config: str, shape: Shape, dtype: torch.dtype, device: torch.device
-) -> Callable[[], None]:
-    m, n, _ = shape
-    facts = device_facts(device)
-    problem = backward_problem(m, n, dtype, steps=STEPS, bias_dtype=dtype, **facts)
-    grad, saved = (torch.randn(m, n, device=device).to(dtype) for _ in range(2))
-    dz, dbias = torch.empty_like(grad), torch.empty(n, dtype=dtype, device=device)
-    launch = kernel.prepare(problem, named(kernel, problem, config))
-    return lambda: launch(grad, saved, SCALE, dz, dbias, None)
+        done = make(shape, element, where)
+    launch = found.prepare(done.problem, named(found, done.problem, config))
+    return done.call(launch, found.accumulation(done.problem))
 
 
 def named(kernel: Kernel, problem: Problem, config: str) -> Any:

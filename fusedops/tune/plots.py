@@ -22,7 +22,8 @@ from fusedops.tune.trial import (
     Trial,
 )
 
-Group = tuple[Shape, str]
+Group = tuple[Shape, str, bool]
+"""Shape, arithmetic, and whether of the gradient: kernels that compete."""
 
 MARKS = {ADOPTED: "*", REVERTED: "o", WRONG: "x", FAILED: "x", COMPUTED: "o"}
 SIZES = {ADOPTED: 140.0}
@@ -62,11 +63,11 @@ def draw(session: Session, folder: Path) -> dict[str, str]:
 
 
 def planned(session: Session) -> Iterator[Plot]:
-    for (shape, dtype), trials in by_shape(session.trials).items():
+    for group, trials in by_shape(session.trials).items():
         if bars := fastest(trials):
             yield Plot(
-                f"Time by configuration, {shape_name(shape)}, {dtype}",
-                f"time_{shape_name(shape)}_{dtype}.png",
+                f"Time by configuration, {title(group)}",
+                f"time_{title(group).replace(', ', '_')}.png",
                 partial(times, bars=bars),
                 (8.0, 1.6 + BAR_INCHES * len(bars)),
             )
@@ -115,6 +116,8 @@ def times(axes: Any, bars: Sequence[tuple[str, float, Trial]]) -> None:
 
 def roofline(axes: Any, trials: Sequence[Trial], peaks: Peaks) -> None:
     """Every candidate at its shape's intensity, each operand moved once; the roof above them."""
+    from matplotlib.ticker import LogLocator
+
     dtype = trials[0].dtype
     peak = peaks.flops[dtype]
     ridge = peak / peaks.bytes_per_second
@@ -130,8 +133,13 @@ def roofline(axes: Any, trials: Sequence[Trial], peaks: Peaks) -> None:
     )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):  # less than a decade has no label of its own
+        axis.set_minor_formatter("")
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter(lambda rate, _: f"{rate / 1e12:g}")
     axes.set_xlabel("operations a byte, each operand read and the result written once")
-    axes.set_ylabel("operations a second")
+    axes.set_ylabel("10^12 operations a second")
     axes.grid(which="both", color="#eeeeee", lw=0.6)
     axes.text(
         low, peak, f" {peak / 1e12:.0f} T/s, {peaks.bytes_per_second / 1e12:.2f} TB/s", va="bottom"
@@ -208,11 +216,20 @@ def has_products(trial: Trial) -> bool:
 
 
 def by_shape(trials: Sequence[Trial]) -> dict[Group, list[Trial]]:
-    """The trials of each shape and dtype, in order."""
-    found: dict[tuple[Shape, str], list[Trial]] = {}
+    """The trials of each shape, dtype and direction, in order."""
+    found: dict[Group, list[Trial]] = {}
     for each in trials:
-        found.setdefault((each.shape, each.dtype), []).append(each)
+        found.setdefault(group_of(each), []).append(each)
     return found
+
+
+def group_of(trial: Trial) -> Group:
+    return trial.shape, trial.dtype, not has_products(trial)
+
+
+def title(group: Group) -> str:
+    shape, dtype, of_gradient = group
+    return f"{shape_name(shape)}, {dtype}{', gradient' * of_gradient}"
 
 
 def _colours(kernels: Any) -> dict[str, str]:

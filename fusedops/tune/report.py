@@ -10,7 +10,6 @@ import torch
 
 from fusedops.bench.peaks import PEAKS, TF32
 from fusedops.bench.report import microseconds
-from fusedops.bench.workload import shape_name
 from fusedops.files import write_whole
 from fusedops.tune import plots
 from fusedops.tune.bottleneck import bound_by
@@ -69,13 +68,19 @@ def as_markdown(session: Session, pictures: Mapping[str, str], missing: str = ""
 
 def winner(session: Session, group: Group) -> Best | None:
     """The fastest of the kernels' best; of those that nobody timed, the one modelled fastest."""
-    found = [each for each in session.best if (each.trial.shape, each.trial.dtype) == group]
-    return min(found, key=lambda best: _order(best.trial), default=None)
+    found = [each for each in session.best if plots.group_of(each.trial) == group]
+    return min(found, key=_order, default=None)
 
 
-def _order(trial: Trial) -> tuple[bool, float]:
-    time = trial.microseconds if trial.microseconds is not None else trial.estimate
-    return time is None, time or 0.0
+def time_of(best: Best) -> float | None:
+    """Microseconds: beside the other kernels' best, or else as it was tried."""
+    return best.trial.microseconds if best.microseconds is None else best.microseconds
+
+
+def _order(best: Best) -> tuple[bool, bool, float]:
+    time = time_of(best)
+    modelled = best.trial.estimate
+    return time is None, time is None and modelled is None, time or modelled or 0.0
 
 
 def floor(session: Session, group: Group) -> float | None:
@@ -83,9 +88,11 @@ def floor(session: Session, group: Group) -> float | None:
     peaks = PEAKS.get(session.device)
     if peaks is None:
         return None
-    shape, arithmetic = group
+    (m, n, k), arithmetic, of_gradient = group
     dtype = torch.float32 if arithmetic == TF32 else getattr(torch, arithmetic)
-    return peaks.floor(shape, dtype, arithmetic)
+    if of_gradient:  # reads dy and y, writes dz
+        return 3 * m * n * int(dtype.itemsize) / peaks.bytes_per_second * 1e6
+    return peaks.floor((m, n, k), dtype, arithmetic)
 
 
 def _head(session: Session) -> Iterator[str]:
@@ -106,27 +113,27 @@ def _head(session: Session) -> Iterator[str]:
 
 
 def _summary(session: Session) -> Iterator[str]:
-    titles = ("M x N x K", "dtype", "kernel", "configuration", "us", "% of the floor", "tried of")
+    titles = ("M x N x K", "kernel", "configuration", "us", "% of the floor", "tried")
     rows = []
     for group in plots.by_shape(session.trials):
         best = winner(session, group)
         if best is None:
-            rows.append([shape_name(group[0]), group[1], "none", *("-",) * 4])
+            rows.append([plots.title(group), "none", *("-",) * 4])
             continue
-        least, time = floor(session, group), best.trial.microseconds
+        least, time = floor(session, group), time_of(best)
         share = f"{100 * least / time:.0f}" if least and time else "-"
         names = (best.trial.kernel, best.trial.config)
         tried = f"{best.trials} of {best.of}"
-        rows.append([shape_name(group[0]), group[1], *names, microseconds(time), share, tried])
+        rows.append([plots.title(group), *names, microseconds(time), share, tried])
     yield "## Winners"
     yield table(titles, rows)
 
 
 def _section(session: Session, group: Group, trials: Sequence[Trial]) -> Iterator[str]:
-    yield f"## {shape_name(group[0])}, {group[1]}"
+    yield f"## {plots.title(group)}"
     yield table(TRIALS, [_row(number, trial) for number, trial in enumerate(trials, 1)])
     for best in session.best:
-        if (best.trial.shape, best.trial.dtype) == group and best.decisions:
+        if plots.group_of(best.trial) == group and best.decisions:
             decided = "\n".join(
                 f"{number}. {each}" for number, each in enumerate(best.decisions, 1)
             )
@@ -135,26 +142,27 @@ def _section(session: Session, group: Group, trials: Sequence[Trial]) -> Iterato
     if best_of_all is None:
         yield "Nothing was adopted."
         return
-    yield _verdict(session, group, best_of_all.trial)
+    yield _verdict(session, group, best_of_all)
     yield from _profile(session, best_of_all.trial)
 
 
-def _verdict(session: Session, group: Group, trial: Trial) -> str:
-    text = f"**Winner: {trial.kernel} {trial.config}**"
-    if trial.microseconds is None:
+def _verdict(session: Session, group: Group, best: Best) -> str:
+    text = f"**Winner: {best.trial.kernel} {best.trial.config}**"
+    time, least = time_of(best), floor(session, group)
+    if time is None:
         return f"{text}, by what was computed of it."
-    text += f", {microseconds(trial.microseconds)} us"
-    least = floor(session, group)
+    text += f", {microseconds(time)} us"
     if least is None:
         return f"{text}; the card's floor is not known."
-    share = 100 * least / trial.microseconds
+    share = 100 * least / time
     return f"{text}; the card's floor is {microseconds(least)} us, of which that is {share:.0f} %."
 
 
 def _profile(session: Session, trial: Trial) -> Iterator[str]:
     if trial.profile is None:
-        why = session.profiled or "it was not asked for"
-        yield f"What bounds it was not looked at: {why.rstrip('.')}."
+        others = any(each.profile for each in session.trials)
+        why = "" if others else session.profiled or "no profiler was asked for"
+        yield f"It was not profiled{': ' if why else ''}{why.rstrip('.')}."
         return
     yield bound_by(trial.profile)
     names = {**PROFILE, **{name: _stall(name) for name in trial.profile if name not in PROFILE}}
