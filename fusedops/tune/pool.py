@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -38,14 +38,15 @@ class Pool:
         """Until the code is on disk, if it was expected."""
         task = self._under_way.get((kernel, problem, config))
         if task is not None:
-            with suppress(Exception):  # it will be met again where it is compiled for use
+            with suppress(
+                Exception, CancelledError
+            ):  # it will be met again where it is compiled for use
                 task.result()
 
-    def forget(self) -> None:
-        """What has not been begun is not wanted any more."""
-        for task in self._under_way.values():
-            task.cancel()
-        self._under_way.clear()
+    def forget(self, kernel: Kernel, problem: Problem) -> None:
+        """What has not been begun of a search is not wanted any more."""
+        for key in [each for each in self._under_way if each[:2] == (kernel, problem)]:
+            self._under_way.pop(key).cancel()
 
     def close(self) -> None:
         if self._workers is not None:

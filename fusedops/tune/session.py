@@ -76,14 +76,16 @@ class Plan:
 class Tuning:
     """A plan under way: ``run`` it, and ask for the session at any time."""
 
-    def __init__(self, plan: Plan, watch: Watch) -> None:
+    def __init__(self, plan: Plan, watch: Watch, pool: Pool | None = None) -> None:
+        """pool: one that outlives the run; None: its own."""
         self._plan = plan
         self._watch = watch
         self._trials: list[Trial] = []
         self._best: list[Best] = []
         self._skipped: dict[str, str] = {}
         self._end = None if plan.budget is None else time.monotonic() + plan.budget
-        self._pool = Pool(plan.jobs)
+        self._pool = pool or Pool(plan.jobs)
+        self._owns_pool = pool is None
 
     def run(self) -> None:
         try:
@@ -94,7 +96,8 @@ class Tuning:
                     else:
                         self._on_target(shape, kernels, self._plan.target)
         finally:
-            self._pool.close()
+            if self._owns_pool:
+                self._pool.close()
 
     def session(self) -> Session:
         facts = self._facts()
@@ -210,7 +213,7 @@ class Tuning:
             search = Search(kernel, problem, tries, space, starts=starts, rounds=plan.rounds)
             return search.run()
         finally:
-            self._pool.forget()
+            self._pool.forget(kernel, problem)
             self._trials += tries.trials.values()
 
     def _is_out_of_time(self) -> bool:
