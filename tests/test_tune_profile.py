@@ -16,9 +16,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusedops.tune import ncu, one_launch
+from fusedops.tune import counter_rules, ncu, one_launch
 from fusedops.tune.bottleneck import IDLE, SATURATED, UNITS, bound_by
 from fusedops.tune.counters import METRICS, PER_ISSUE, STALLED, figures_of
+from fusedops.tune.rules import Setting
 
 SHAPE = (64, 48, 32)
 
@@ -101,8 +102,8 @@ def test_a_figure_has_other_names_on_other_cards():
                 "limiter": "shared memory",
             },
             "bound by latency: no unit is above 35 % of its peak, and its warps wait for other "
-            "warps at a barrier (2.0 cycles an instruction), at 12 % occupancy, which shared "
-            "memory limits.",
+            "warps at a barrier (2.0 cycles an instruction), at 12 % occupancy, limited by shared "
+            "memory.",
         ),
         ({"tensor_percent": 35.0, "limiter": "registers", "stall_wait": 1.0}, "fixed latency"),
         ({"dram_percent": 20.0, "waves": 0.24}, "too few blocks: they fill 24% of the card"),
@@ -130,6 +131,34 @@ def test_the_sentence_names_the_busiest_unit_and_obeys_the_thresholds(used, wave
     if most >= IDLE:
         assert any(name in sentence for name in busiest)
     assert ("too few blocks" in sentence) == (most < IDLE and waves < 1)
+
+
+@pytest.mark.parametrize(
+    ("figures", "now", "rule", "settings"),
+    [
+        ({"dram_percent": 82.0, "stall_long_scoreboard": 9.0}, (4, 2), "saturated", []),
+        (
+            {"dram_percent": 40.0, "stall_long_scoreboard": 9.0},
+            (4, 2),
+            "waits_for_memory",
+            [(4, 3), (8, 2)],
+        ),
+        ({"dram_percent": 40.0, "stall_lg_throttle": 9.0}, (8, 3), "waits_for_memory", []),
+        ({"dram_percent": 40.0, "stall_barrier": 9.0}, (8, 3), "waits_for_warps", [(4, 3)]),
+        ({"dram_percent": 40.0, "stall_barrier": 9.0}, (4, 2), "waits_for_warps", []),
+        ({"dram_percent": 40.0, "stall_wait": 9.0, "stall_barrier": 2.0}, (4, 2), None, []),
+        ({"dram_percent": 70.0, "stall_barrier": 2.0}, (8, 2), None, []),
+        ({}, (8, 2), None, []),
+    ],
+)
+def test_what_the_counters_say_to_try(figures, now, rule, settings):
+    given = counter_rules.advice(figures, Setting(*now))
+    assert [each.rule for each in given] == ([rule] if rule else [])
+    assert [setting for each in given for setting in each.settings] == [
+        Setting(*each) for each in settings
+    ]
+    if rule:  # the numbers that caused it
+        assert "82 %" in str(given[0]) or "9.0 cycles" in str(given[0])
 
 
 def test_without_the_program(monkeypatch, tmp_path):

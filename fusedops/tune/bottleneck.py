@@ -47,25 +47,21 @@ WAITS = {
 
 def bound_by(figures: Figures) -> str:
     """One sentence. Pure; says so where the figures do not tell."""
-    used = {unit: float(figures[unit]) for unit in UNITS if unit in figures}
-    if not used:
+    tightest, share = busiest(figures)
+    if not tightest:
         return "Nsight Compute gave no figures that tell what bounds it."
-    tightest = max(used, key=used.__getitem__)
-    share = used[tightest]
     if share >= SATURATED:
-        return (
-            f"It is bound by {UNITS[tightest]}, at {share:.0f} % of the peak{_conflicts(figures)}."
-        )
+        return f"It is bound by {tightest}, at {share:.0f} % of the peak{_conflicts(figures)}."
     if share >= IDLE:
         return (
-            f"It is bound by {UNITS[tightest]} in part, at {share:.0f} % of the peak, and by "
+            f"It is bound by {tightest} in part, at {share:.0f} % of the peak, and by "
             f"latency: {_waiting(figures)}{_conflicts(figures)}."
         )
     waves = float(figures.get("waves", WHOLE_WAVE))
     if waves < WHOLE_WAVE:
         return (
             f"It is bound by too few blocks: they fill {waves:.0%} of the card, and its busiest "
-            f"unit, {UNITS[tightest]}, is at {share:.0f} % of the peak; {_waiting(figures)}."
+            f"unit, {tightest}, is at {share:.0f} % of the peak; {_waiting(figures)}."
         )
     return (
         f"It is bound by latency: no unit is above {share:.0f} % of its peak, and "
@@ -73,25 +69,40 @@ def bound_by(figures: Figures) -> str:
     )
 
 
-def _waiting(figures: Figures) -> str:
+def busiest(figures: Figures) -> tuple[str, float]:
+    """The unit nearest to its peak, in words, and how near, in percent; "" where none is known."""
+    used = {unit: float(figures[unit]) for unit in UNITS if unit in figures}
+    if not used:
+        return "", 0.0
+    tightest = max(used, key=used.__getitem__)
+    return UNITS[tightest], used[tightest]
+
+
+def worst_wait(figures: Figures) -> tuple[str, float]:
+    """What warps wait for longest, and cycles for each instruction; "" where none is known."""
     stalls = {
         name.removeprefix(STALL): float(value)
         for name, value in figures.items()
         if name.startswith(STALL)
     }
     if not stalls:
-        return "what its warps wait for is not known"
+        return "", 0.0
     reason = max(stalls, key=stalls.__getitem__)
-    cycles = f"{stalls[reason]:.1f}"
+    return reason, stalls[reason]
+
+
+def _waiting(figures: Figures) -> str:
+    reason, waited = worst_wait(figures)
+    if not reason:
+        return "what its warps wait for is not known"
+    cycles = f"{waited:.1f}"
     if total := figures.get("warp_cycles_per_issue"):
         cycles += f" of {float(total):.1f}"
     text = f"its warps wait for {WAITS.get(reason, reason)} ({cycles} cycles an instruction)"
     if "occupancy_percent" in figures:
         text += f", at {float(figures['occupancy_percent']):.0f} % occupancy"
         if limiter := figures.get("limiter"):
-            text += (
-                f", which {limiter} limits" if limiter != "registers" else ", which registers limit"
-            )
+            text += f", limited by {limiter}"
     return text
 
 
