@@ -211,7 +211,7 @@ def training(path: Path) -> str:
 
 
 def backward(path: Path) -> str:
-    """The gradient's kernels, which benchmarks/backward.py timed: the configuration each prefers."""
+    """The gradient's kernels, as benchmarks/backward.py timed them, as each prefers."""
     result = json.loads(path.read_text())
     kinds = {0: "z", 1: "y, one step", 2: "y, two steps"}
     body = []
