@@ -158,6 +158,7 @@ def test_what_the_counters_say_to_try(figures, now, rule, settings):
         Setting(*each) for each in settings
     ]
     if rule:  # the numbers that caused it
+        assert settings or str(given[0]).endswith(": stay")
         assert "82 %" in str(given[0]) or "9.0 cycles" in str(given[0])
 
 
@@ -255,14 +256,16 @@ def test_a_candidate_is_run_and_its_longest_kernel_read(ready, tmp_path):
 )
 def test_why_there_are_no_figures(ready, body, says):
     ready(body)
-    with pytest.raises(ncu.Absent, match=says):
+    with pytest.raises(ncu.Absent, match=says) as raised:
         ncu.profile(SHAPE, "float16", "triton.tiled", "x")
+    others_may_fare_better = ("PERM" not in body and "write" not in body) or "saw" in says
+    assert isinstance(raised.value, ncu.Failed) == others_may_fare_better
 
 
 def test_a_program_that_hangs_or_does_not_start(ready, monkeypatch, tmp_path):
     ready("import time; time.sleep(30)")
     monkeypatch.setattr(ncu, "MOST_SECONDS", 0.2)
-    with pytest.raises(ncu.Absent, match=r"longer than 0\.2 seconds"):
+    with pytest.raises(ncu.Failed, match=r"longer than 0\.2 seconds"):
         ncu.profile(SHAPE, "float16", "triton.tiled", "x")
     (tmp_path / "ncu").write_text("#!/nowhere/at/all\n")
     with pytest.raises(ncu.Absent, match="cannot be started"):
