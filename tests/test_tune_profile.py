@@ -16,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusedops.plans import fp32_precision
 from fusedops.tune import counter_rules, ncu, one_launch
 from fusedops.tune.bottleneck import IDLE, SATURATED, UNITS, bound_by
 from fusedops.tune.counters import METRICS, PER_ISSUE, STALLED, figures_of
@@ -299,8 +300,13 @@ def switches():
 
 @pytest.mark.usefixtures("switches")
 def test_one_launch_runs_the_configuration_asked_for(monkeypatch):
-    launched = []
-    monkeypatch.setattr(one_launch, "profile", lambda launch: launched.append(launch()))
+    launched, precisions = [], []
+
+    def profile(launch):
+        launched.append(launch())
+        precisions.append(fp32_precision())
+
+    monkeypatch.setattr(one_launch, "profile", profile)
     prepared = one_launch.prepared
     monkeypatch.setattr(one_launch, "prepared", lambda *words: prepared(*words, device="cpu"))
     for kernel in ("cpu.blocked", "torch.reference", "cpu.backward", "torch.reference_backward"):
@@ -308,6 +314,7 @@ def test_one_launch_runs_the_configuration_asked_for(monkeypatch):
             config = "" if kernel.startswith("torch") else _first_config(kernel, dtype)
             one_launch.main(one_launch.command(SHAPE, dtype, kernel, config))
     assert launched == [None] * 8
+    assert precisions == ["ieee", "tf32"] * 4
     with pytest.raises(LookupError, match="no configuration 'x'"):
         one_launch.main(one_launch.command(SHAPE, "float32", "torch.reference", "x"))
     with pytest.raises(KeyError, match="no_such_kernel"):

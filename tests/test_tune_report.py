@@ -222,7 +222,9 @@ def test_the_roofline_has_the_roof_and_every_timed_candidate():
     assert axes.points() == {
         (where, 2 * m * n * k / time * 1e6, "triton.tiled, adopted") for time in (250.0, 200.0)
     }
-    assert not plots.has_products(GRADIENT)
+    drawn = {plot.name: plot.on.keywords for plot in plots.planned(SESSION)}
+    on_it = [each.config for each in drawn["roofline_float16.png"]["trials"]]
+    assert on_it == [each.config for each in (BASE, FASTER, SLOWER, SPILLS)]  # no gradient
 
 
 def test_registers_against_occupancy_marks_what_spills():
