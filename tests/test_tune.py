@@ -360,6 +360,7 @@ def test_compiled_instances_are_the_configurations_of_a_cuda_kernel(tmp_path):
         (["--budget", "-1", "--target", "sm_89"], "seconds from 0 up"),
         (["--allow-tf32", "--target", "sm_89"], "--allow-tf32"),
         (["--apply", "--target", "sm_89"], "nothing is timed"),
+        (["--ncu", "--target", "sm_89"], "nothing runs"),
         (["--apply", "--kernel", "triton.tiled", "--target", "sm_89"], "nothing is timed"),
     ],
 )
