@@ -111,7 +111,8 @@ def test_a_figure_has_other_names_on_other_cards():
         ({"dram_percent": 20.0}, "what its warps wait for is not known"),
         ({"dram_percent": 20.0, "stall_new_reason": 1.0}, "wait for new_reason"),
         ({"dram_percent": 90.0, "bank_conflict_percent": 40.0}, "; bank conflicts are 40 %"),
-        ({}, "no figures"),
+        ({}, "no figures of what bounds it: what it gave tells nothing."),
+        ({"failed": "it hung"}, "no figures of what bounds it: it hung."),
     ],
 )
 def test_what_bounds_a_kernel(figures, says):
@@ -150,6 +151,7 @@ def test_the_sentence_names_the_busiest_unit_and_obeys_the_thresholds(used, wave
         ({"dram_percent": 40.0, "stall_wait": 9.0, "stall_barrier": 2.0}, (4, 2), None, []),
         ({"dram_percent": 70.0, "stall_barrier": 2.0}, (8, 2), None, []),
         ({}, (8, 2), None, []),
+        ({"failed": "it hung"}, (8, 2), None, []),
     ],
 )
 def test_what_the_counters_say_to_try(figures, now, rule, settings):

@@ -130,6 +130,10 @@ def test_without_figures_or_winner_it_says_so():
     trials = [replace(each, profile=None) for each in SESSION.trials]
     session = replace(SESSION, best=(), trials=trials, profiled="ncu is not installed.")
     assert "Nothing was adopted." in report.as_markdown(session, {})
+    failed = replace(FASTER, profile={"failed": "it hung"})
+    text = report.as_markdown(replace(session, trials=[failed], best=(Best(failed, 1, 1),)), {})
+    assert "no figures of what bounds it: it hung." in text
+    assert "| figure |" not in text
     session = replace(session, best=(Best(BASE, 1, 1),), device="NVIDIA Something")
     text = report.as_markdown(session, {}, "No plots: they are off.")
     assert "It was not profiled: ncu is not installed." in text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusedops.tune.counters import STALL, Figures
+from fusedops.tune.counters import FAILED, STALL, Figures
 
 SATURATED = 80.0
 """Percent of its peak from which a unit is the limit. Nsight Compute's own rules draw it there:
@@ -49,7 +49,8 @@ def bound_by(figures: Figures) -> str:
     """One sentence. Pure; says so where the figures do not tell."""
     tightest, share = busiest(figures)
     if not tightest:
-        return "Nsight Compute gave no figures that tell what bounds it."
+        why = figures.get(FAILED, "what it gave tells nothing")
+        return f"Nsight Compute has no figures of what bounds it: {why}."
     if share >= SATURATED:
         return f"It is bound by {tightest}, at {share:.0f} % of the peak{_conflicts(figures)}."
     if share >= IDLE:

@@ -53,6 +53,8 @@ NO_STALL = ("selected", "not_selected")
 """Warps that issue, and those that could."""
 MOST_STALLS = 3
 STALL = "stall_"
+FAILED = "failed"
+"""In place of all figures: why there are none."""
 
 LIMITS = {
     "registers_limit": "registers",

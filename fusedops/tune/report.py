@@ -13,6 +13,7 @@ from fusedops.bench.report import microseconds
 from fusedops.files import write_whole
 from fusedops.tune import plots
 from fusedops.tune.bottleneck import bound_by
+from fusedops.tune.counters import FAILED
 from fusedops.tune.plots import Group
 from fusedops.tune.trial import Best, Resources, Session, Trial
 
@@ -165,6 +166,8 @@ def _profile(session: Session, trial: Trial) -> Iterator[str]:
         yield f"It was not profiled{': ' if why else ''}{why.rstrip('.')}."
         return
     yield bound_by(trial.profile)
+    if FAILED in trial.profile:
+        return
     names = {**PROFILE, **{name: _stall(name) for name in trial.profile if name not in PROFILE}}
     rows = [
         [names[name], value if isinstance(value, str) else f"{value:.4g}"]
