@@ -75,6 +75,27 @@ def test_the_figures_of_a_report():
     assert "dram_percent" not in figures
 
 
+RECORDED = json.loads((Path(__file__).parent / "counters_h200.json").read_text())["kernels"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "limiter", "sectors", "says"),
+    [
+        ("cuda.sm90_cooperative", "registers and shared memory", 2.0, "the tensor cores, at 91 %"),
+        ("triton.tiled", "registers and shared memory", 15.99, "other warps at a barrier (6.3 of"),
+        ("triton.backward", "registers", 16.05, "by L2 in part, at 69 % of the peak, and by lat"),
+    ],
+)
+def test_kernels_as_they_were_on_an_h200(kernel, limiter, sectors, says):
+    (recorded,) = (each for name, each in RECORDED.items() if name.startswith(kernel))
+    figures = figures_of(FakeAction(recorded))
+    assert not {*METRICS} - {*figures} - {"bank_conflicts"}
+    assert (figures["limiter"], figures["load_sectors_per_request"]) == (limiter, sectors)
+    assert figures["bank_conflict_percent"] >= 0
+    assert len([name for name in figures if name.startswith("stall_")]) == 3
+    assert says in bound_by(figures)
+
+
 def test_a_figure_has_other_names_on_other_cards():
     first, second = METRICS["dram_percent"]
     assert figures_of(FakeAction({second: 5.0}))["dram_percent"] == 5
@@ -110,7 +131,13 @@ def test_a_figure_has_other_names_on_other_cards():
         ({"dram_percent": 20.0, "waves": 0.24}, "too few blocks: they fill 24% of the card"),
         ({"dram_percent": 20.0}, "what its warps wait for is not known"),
         ({"dram_percent": 20.0, "stall_new_reason": 1.0}, "wait for new_reason"),
-        ({"dram_percent": 90.0, "bank_conflict_percent": 40.0}, "; bank conflicts are 40 %"),
+        ({"l1_percent": 90.0, "bank_conflict_percent": 40.0}, "; bank conflicts are 40 %"),
+        ({"l1_percent": 90.0, "bank_conflict_percent": 4.0}, "at 90 % of the peak."),
+        ({"dram_percent": 90.0, "bank_conflict_percent": 40.0}, "at 90 % of the peak."),
+        (
+            {"sm_percent": 40.0, "stall_mio_throttle": 2.0, "bank_conflict_percent": 40.0},
+            "(2.0 cycles an instruction); bank conflicts are 40 %",
+        ),
         ({}, "no figures of what bounds it: what it gave tells nothing."),
         ({"failed": "it hung"}, "no figures of what bounds it: it hung."),
     ],

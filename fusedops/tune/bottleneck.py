@@ -43,6 +43,7 @@ WAITS = {
     "imc_miss": "constants to be fetched",
     "tex_throttle": "the texture queue",
 }
+OF_SHARED_MEMORY = ("short_scoreboard", "mio_throttle")
 
 
 def bound_by(figures: Figures) -> str:
@@ -108,7 +109,9 @@ def _waiting(figures: Figures) -> str:
 
 
 def _conflicts(figures: Figures) -> str:
+    """A word on bank conflicts, where shared memory has a part in it."""
     share = float(figures.get("bank_conflict_percent", 0.0))
-    return f"; bank conflicts are {share:.0f} % of its shared-memory accesses" * (
-        share >= MANY_CONFLICTS
-    )
+    by_shared = busiest(figures)[0] == UNITS["l1_percent"]
+    if share < MANY_CONFLICTS or not (by_shared or worst_wait(figures)[0] in OF_SHARED_MEMORY):
+        return ""
+    return f"; bank conflicts are {share:.0f} % of its accesses to shared memory"

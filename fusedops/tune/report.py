@@ -35,6 +35,8 @@ PROFILE = {
     "bank_conflict_percent": "shared accesses added by bank conflicts, %",
     "load_sectors_per_request": "sectors a global load",
     "store_sectors_per_request": "sectors a global store",
+    "load_bytes_per_sector": "bytes used of a loaded sector's 32",
+    "store_bytes_per_sector": "bytes used of a stored sector's 32",
     "waves": "waves of blocks",
 }
 
