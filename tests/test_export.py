@@ -83,7 +83,7 @@ if __name__ == "__main__":
 
 pytest.importorskip("triton", reason="the kernels' source is Triton's")
 
-from fusedops import backends  # noqa: E402
+from fusedops import backends, tables  # noqa: E402
 from fusedops.__main__ import main  # noqa: E402
 from fusedops.export import choose, compiled, document  # noqa: E402
 from fusedops.export.check import jit_function, load  # noqa: E402
@@ -96,7 +96,7 @@ from fusedops.export.specialize import Specializer  # noqa: E402
 from fusedops.export.tidy import tidy  # noqa: E402
 from fusedops.lint import check_text  # noqa: E402
 from fusedops.numerics import error_over_bound  # noqa: E402
-from fusedops.registry import CARDS  # noqa: E402
+from fusedops.registry import CARDS, H200, Measurement  # noqa: E402
 from fusedops.triton_kernels import TILED  # noqa: E402
 from fusedops.triton_kernels.config import PersistentConfig  # noqa: E402
 
@@ -195,6 +195,19 @@ def test_the_choice_is_the_registrys():
     assert "measured" in chosen("sm_90").why
     assert chosen("sm_90", shape=(1000, 8195, 8192)).kernel.name == "triton.tiled"
     assert chosen("sm_89").kernel.name == "triton.tiled"
+
+
+def test_a_table_of_the_users_own_comes_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("FUSEDOPS_TABLES", str(tmp_path))
+    config = "64x128x64_w4_s3_g16"
+    row = Measurement(*HEADLINE, "float16", "triton.tiled", config, 1.0, "tests")
+    tables.apply([row], H200.name, H200.capability)
+    try:
+        choice = choose(HEADLINE, torch.float16, H200, None, many=True)
+    finally:
+        tables.forget()
+    assert (choice.kernel.name, str(choice.configs[0])) == ("triton.tiled", config)
+    assert f"# triton.tiled {config}: " in document(replace(choice, configs=choice.configs[:1]))
 
 
 # --- from the kernels' own source ---------------------------------------------------------------
