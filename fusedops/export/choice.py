@@ -11,7 +11,7 @@ import torch
 from fusedops import backends
 from fusedops.export.kernels import KERNELS
 from fusedops.registry import Card, Kernel, Problem, Request, dtype_name, select
-from fusedops.registry.table import table_for
+from fusedops.tables import table_for
 from fusedops.triton_kernels.config import WARP, Config, shared_memory_limit, stores_by_tma
 
 HALF = (torch.float16, torch.bfloat16)
