@@ -227,6 +227,8 @@ def test_the_roofline_has_the_roof_and_every_timed_candidate():
         (where, 2 * m * n * k / time * 1e6, "triton.tiled, adopted") for time in (250.0, 200.0)
     }
     drawn = {plot.name: plot.on.keywords for plot in plots.planned(SESSION)}
+    best = drawn["time_1024x8192x8192_float16.png"]["best"]
+    assert (*plots.group_of(FASTER), FASTER.kernel, FASTER.config) in best and len(best) == 3
     on_it = [each.config for each in drawn["roofline_float16.png"]["trials"]]
     assert on_it == [each.config for each in (BASE, FASTER, SLOWER, SPILLS)]  # no gradient
 
@@ -245,7 +247,7 @@ def test_time_by_configuration_puts_the_fastest_first():
     bars = plots.fastest(SESSION.trials[:-1])
     assert [value for _, value, _ in bars] == [200.0, 250.0, 250.0, 260.0]
     axes = Axes()
-    plots.times(axes, bars)
+    plots.times(axes, bars, {(*plots.group_of(FASTER), FASTER.kernel, FASTER.config)})
     (drawn,) = [(words, more) for name, words, more in axes.calls if name == "barh"]
     assert list(drawn[0][1]) == [200.0, 250.0, 250.0, 260.0]
-    assert [shade for _, shade in drawn[1]["color"]] == [1.0, 1.0, 1.0, plots.FAINT]
+    assert [shade for _, shade in drawn[1]["color"]] == [1.0, *(plots.FAINT,) * 3]
