@@ -263,7 +263,7 @@ def test_a_table_may_name_what_only_a_search_finds():
 def test_figures_of_triton_without_a_card():
     problem = Problem.contiguous(1024, 4096, 4096, torch.float16, card=RTX_4090)
     (tiled,) = (each for each in backends.kernels() if each.name == "triton.tiled")
-    config = next(c for c in tiled.tuned_over(problem).configs if str(c) == "64x64x32_w4_s2_g8")
+    config = next(c for c in tiled.tuned_over(problem).configs if str(c) == "64x64x64_w4_s2_g8")
     found = figures.of_target(tiled, problem, config)
     assert 32 <= found.registers <= 255
     assert found.local_bytes == 0 and found.threads == 128
@@ -360,6 +360,7 @@ def test_compiled_instances_are_the_configurations_of_a_cuda_kernel(tmp_path):
         (["--budget", "-1", "--target", "sm_89"], "seconds from 0 up"),
         (["--allow-tf32", "--target", "sm_89"], "--allow-tf32"),
         (["--apply", "--target", "sm_89"], "nothing is timed"),
+        (["--ncu", "--target", "sm_89"], "nothing runs"),
         (["--apply", "--kernel", "triton.tiled", "--target", "sm_89"], "nothing is timed"),
     ],
 )

@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusedops.registry import H200, Accumulation, Kernel, Problem, Space
+from fusedops.tune import ncu
 from fusedops.tune.attempts import Attempts
 from fusedops.tune.exhaustive import Exhaustive
 from fusedops.tune.journal import Journal, digest
 from fusedops.tune.judge import LEAST_GAIN
 from fusedops.tune.neighbours import Map
+from fusedops.tune.profiler import NsightCompute
 from fusedops.tune.search import FEW, SHARE, Search, most_trials
 from fusedops.tune.trial import (
     ADOPTED,
@@ -401,6 +403,58 @@ def test_for_a_target_nothing_is_timed_and_the_least_estimate_without_spills_is_
     assert str(chosen) not in spilling
     tried = [each for each in SPACE if str(each) in trials and str(each) not in spilling]
     assert estimate(None, chosen) == min(estimate(None, each) for each in tried)
+
+
+@dataclass
+class Counters:
+    """A profiler that sees warps wait for memory."""
+
+    seen: list[str] = field(default_factory=list)
+    said: str = "simulated"
+
+    def figures(self, trial):
+        self.seen.append(trial.config)
+        return {"dram_percent": 30.0, "tensor_percent": 20.0, "stall_long_scoreboard": 9.0}
+
+
+def test_what_is_adopted_is_profiled_once_and_the_rules_hear_of_it(tmp_path):
+    profiler = Counters()
+    path = tmp_path / "journal.jsonl"
+    best, trials = search(Machine(registers=110), path, profiler=profiler)
+    adopted = [each.config for each in trials.values() if each.verdict == ADOPTED]
+    assert profiler.seen == adopted
+    assert best.trial.profile["dram_percent"] == 30.0
+    assert all(each.profile is None for each in trials.values() if each.verdict != ADOPTED)
+    assert any("waits_for_memory" in each for each in best.decisions)
+    again = Counters()
+    resumed, _ = search(Machine(registers=110), path, profiler=again)
+    assert resumed == best and not again.seen
+
+
+def test_without_nsight_compute_the_search_goes_on_and_says_so(monkeypatch):
+    def absent(*words):
+        raise ncu.Absent("there is no ncu")
+
+    monkeypatch.setattr(ncu, "find_program", absent)
+    profiler = NsightCompute()
+    assert "there is no ncu" in profiler.said
+    best, _ = search(Machine(), profiler=profiler)
+    assert best == search(Machine())[0]
+
+
+def test_a_profile_that_fails_is_not_asked_for_again(monkeypatch):
+    asked = []
+
+    def absent(*words):
+        asked.append(words)
+        raise ncu.Absent("the counters are kept")
+
+    monkeypatch.setattr(ncu, "described", lambda: "Nsight Compute")
+    monkeypatch.setattr(ncu, "profile", absent)
+    profiler = NsightCompute()
+    best, _ = search(Machine(), profiler=profiler)
+    assert len(asked) == 1 and best.trial.profile is None
+    assert "the counters are kept" in profiler.said
 
 
 def test_the_rest_of_a_card_lists_few_trials():

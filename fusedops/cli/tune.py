@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("tuned"),
         metavar="DIR",
-        help="for the journals and the session (default: tuned)",
+        help="for the journals, the session and its report (default: tuned)",
     )
     parser.add_argument(
         "--exhaustive", action="store_true", help="try the whole space, to hold a search to"
@@ -66,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that compile ahead (default here: %(default)s)",
     )
     parser.add_argument("--rounds", type=arguments.positive, default=15, help="default: 15")
+    parser.add_argument(
+        "--ncu", action="store_true", help="have Nsight Compute look at what is adopted"
+    )
     parser.add_argument(
         "--apply", action="store_true", help="write what was found into your table of the card"
     )
@@ -97,6 +100,7 @@ def main(args: argparse.Namespace) -> int:
         jobs=args.jobs,
         rounds=args.rounds,
         allow_fp16_accumulation=precision == FP16_ACCUMULATION,
+        ncu=args.ncu,
     )
     status = 0
     with watcher() as watch:
@@ -107,11 +111,14 @@ def main(args: argparse.Namespace) -> int:
             status = _cut_short("interrupted", args.out, 130)
         except CardLost as lost:
             status = _cut_short(f"the card answers no more, {lost}", args.out, 1)
+    from fusedops.tune import report
+
     session = tuning.session()
     for path in (args.out / "session.json", args.json):
         if path is not None:
             session.write(path)
     print(summary(session))
+    print(f"report: {report.write(session, args.out)}")
     if args.apply:
         status = status or _apply(session)
     wrong = any(trial.verdict == WRONG for trial in session.trials)
@@ -154,6 +161,10 @@ def nonsense(args: argparse.Namespace) -> Iterator[str]:
             f"is nothing to tune. --target {' or '.join(CARDS)} compiles candidates for a card "
             "that need not be here, and chooses by registers and the kernels' own estimates"
         )
+    if args.ncu and args.target is not None:
+        yield "--ncu looks at a kernel as it runs, and with --target nothing runs"
+    if args.apply and args.allow_fp16_accumulation:
+        yield "--apply with --allow-fp16-accumulation would leave sums in float32 without a row"
     if args.apply and args.target is not None:
         yield "--apply writes measured times, and with --target nothing is timed"
     if args.apply and ALL not in args.kernel.split(","):

@@ -27,13 +27,15 @@ OPERATIONS: Mapping[type[ast.AST], Callable[[Any, Any], Any]] = {
 class Fold(ast.NodeTransformer):
     """Puts constants in, takes the branches they decide, and drops the others.
 
-    constants: an expression for each name. present: parameters that are known not to be None. A
-    local constexpr that comes out as a number is a constant from there on.
+    constants: an expression for each parameter. present: parameters that are known not to be None.
+    A local constexpr that comes out as a number, whatever is run, is a constant from there on.
     """
 
     def __init__(self, constants: Mapping[str, ast.expr], present: set[str]) -> None:
         self.constants = dict(constants)
         self.present = present
+        self.perhaps = 0
+        """How many undecided branches and loops are around."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if isinstance(node.ctx, ast.Load) and node.id in self.constants:
@@ -67,14 +69,15 @@ class Fold(ast.NodeTransformer):
         if isinstance(test, ast.Constant):
             return self._block(node.body if test.value else node.orelse)
         node.test = test
-        node.body, node.orelse = self._block(node.body), self._block(node.orelse)
+        node.body, node.orelse = self._perhaps(node.body), self._perhaps(node.orelse)
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt | None:
         assert node.value is not None
         node.value = self.visit(node.value)
-        if isinstance(node.value, ast.Constant) and isinstance(node.target, ast.Name):
-            self.constants[node.target.id] = node.value
+        certain = isinstance(node.value, ast.Constant) and not self.perhaps
+        if certain and isinstance(node.target, ast.Name):
+            self.constants[node.target.id] = node.value  # a constexpr is assigned once
             return None
         return node
 
@@ -87,11 +90,21 @@ class Fold(ast.NodeTransformer):
                 break
         return kept
 
+    def _perhaps(self, statements: list[ast.stmt]) -> list[ast.stmt]:
+        self.perhaps += 1
+        block = self._block(statements)
+        self.perhaps -= 1
+        return block
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        fixed = self.constants.keys()
+        for each in ast.walk(node):
+            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+                assert each.id not in fixed, f"{node.name} assigns {each.id}, which is constant"
         node.body = self._block(node.body)
         return node
 
     def visit_For(self, node: ast.For) -> ast.For:
         node.iter = self.visit(node.iter)
-        node.body = self._block(node.body)
+        node.body = self._perhaps(node.body)
         return node

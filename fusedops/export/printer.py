@@ -59,37 +59,52 @@ def _text(node: ast.AST) -> str:
 
 def fit(line: str, margin: str) -> Iterator[str]:
     """The line, broken within its longest brackets if it is too wide."""
-    if len(margin + line) <= WIDTH:
+    brackets = _brackets(line)
+    if len(margin + line) <= WIDTH or not brackets:
         yield margin + line
         return
-    first, last = _longest_brackets(line)
+    first, last = max(brackets, key=lambda pair: pair[1] - pair[0])
     inside = margin + INDENT
     yield margin + line[: first + 1]
     if len(inside) + last - first - 1 <= WIDTH and not line.startswith("@"):
         yield inside + line[first + 1 : last]
     else:
-        for part in _parts(line[first + 1 : last]):
-            yield from fit(f"{part},", inside)
+        parts = list(_parts(line[first + 1 : last]))
+        comma = "," if len(parts) > 1 or _takes_a_comma(line, first) else ""
+        for part in parts:
+            yield from fit(part + comma, inside)
     yield margin + line[last:]
 
 
-def _longest_brackets(line: str) -> tuple[int, int]:
+def _brackets(line: str) -> list[tuple[int, int]]:
+    """Where pairs of them are."""
     opened: list[int] = []
     found: list[tuple[int, int]] = []
-    for place, character in enumerate(line):
+    for place, character in enumerate(_without_strings(line)):
         if character in "([{":
             opened.append(place)
         elif character in ")]}":
             found.append((opened.pop(), place))
-    return max(found, key=lambda pair: pair[1] - pair[0])
+    return found
+
+
+def _takes_a_comma(line: str, bracket: int) -> bool:
+    """Whether one element with a comma is what it was without: in calls and lists, not in indices
+    and groups, where it makes a tuple."""
+    behind_a_name = bracket > 0 and (line[bracket - 1].isalnum() or line[bracket - 1] in "_)]")
+    return {"(": behind_a_name, "[": not behind_a_name, "{": True}[line[bracket]]
 
 
 def _parts(text: str) -> Iterator[str]:
     """What commas divide, outside of brackets."""
     depth, start = 0, 0
-    for place, character in enumerate(text):
+    for place, character in enumerate(_without_strings(text)):
         depth += (character in "([{") - (character in ")]}")
         if character == "," and depth == 0:
             yield text[start:place].strip()
             start = place + 1
     yield text[start:].strip()
+
+
+def _without_strings(line: str) -> str:
+    return re.sub(r'"([^"\\]|\\.)*"', lambda found: "_" * len(found[0]), line)

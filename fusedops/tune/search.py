@@ -10,9 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from fusedops.registry import Kernel, Problem
+from fusedops.tune import counter_rules
 from fusedops.tune.attempts import Attempts, Stopped
 from fusedops.tune.judge import HOPELESS, compare, is_hopeless, verdict
 from fusedops.tune.neighbours import SIDES, Map
+from fusedops.tune.profiler import NoProfiler, Profiler
 from fusedops.tune.rules import Facts, advice, distinct_loads, next_round
 from fusedops.tune.trial import (
     ADOPTED,
@@ -47,8 +49,10 @@ class Search:
         *,
         starts: Sequence[str] = (),
         rounds: int = ROUNDS,
+        profiler: Profiler | None = None,
     ) -> None:
         """starts: the configurations that the registry would take today."""
+        self._profiler = profiler or NoProfiler()
         self.decisions: list[str] = []
         self._kernel = kernel
         self._attempts = attempts
@@ -128,6 +132,8 @@ class Search:
             return
         self._settled.add(trial.config)
         given = advice(Facts(trial.resources, self._loads, setting))
+        if trial.profile is not None:
+            given += counter_rules.advice(trial.profile, setting)
         self.decisions += [f"{trial.config}: {each}" for each in given]
         if not given:
             registers = trial.resources.registers
@@ -204,7 +210,8 @@ class Search:
             (samples,) = self._attempts.bench.times([config], self._rounds)
             found = compare(samples, samples)
             why = "the first that is right: what follows is measured against it"
-            return replace(trial, microseconds=found.microseconds, verdict=ADOPTED, why=why)
+            trial = replace(trial, microseconds=found.microseconds, verdict=ADOPTED, why=why)
+            return self._profiled(trial)
         pair = [config, self._map.configs[self._incumbent.config]]
         decided, why = REVERTED, ""
         # Once more before it is adopted: of many candidates as fast as the best so far, one in
@@ -224,7 +231,12 @@ class Search:
             decided, why = verdict(found)
             if decided == REVERTED and rounds > FEW_ROUNDS:
                 break
-        return replace(trial, verdict=decided, why=why)
+        return self._profiled(replace(trial, verdict=decided, why=why))
+
+    def _profiled(self, trial: Trial) -> Trial:
+        if trial.verdict != ADOPTED:
+            return trial
+        return replace(trial, profile=self._profiler.figures(trial))
 
 
 def _computed(trial: Trial) -> str:

@@ -35,6 +35,7 @@ from fusedops.tune.exhaustive import Exhaustive
 from fusedops.tune.journal import Journal, digest
 from fusedops.tune.neighbours import Map
 from fusedops.tune.pool import Pool
+from fusedops.tune.profiler import NoProfiler, NsightCompute, Profiler
 from fusedops.tune.search import Search, most_trials
 from fusedops.tune.target import TargetBench
 from fusedops.tune.trial import Best, Session, Shape, Trial
@@ -57,6 +58,7 @@ class Plan:
 
     target: the card to compile for where none is used; None: the card here, ``device``.
     budget: seconds after which no candidate is started. folder: where journals go; None: nowhere.
+    ncu: whether Nsight Compute looks at what is adopted.
     """
 
     shapes: Sequence[Shape]
@@ -71,6 +73,7 @@ class Plan:
     jobs: int = 1
     rounds: int = ROUNDS
     allow_fp16_accumulation: bool = False
+    ncu: bool = False
 
 
 class Tuning:
@@ -86,6 +89,8 @@ class Tuning:
         self._end = None if plan.budget is None else time.monotonic() + plan.budget
         self._pool = pool or Pool(plan.jobs)
         self._owns_pool = pool is None
+        self._profiler: Profiler = NsightCompute() if plan.ncu else NoProfiler()
+        self._profiled_by = self._profiler.said
 
     def run(self) -> None:
         try:
@@ -112,6 +117,7 @@ class Tuning:
             trials=tuple(self._trials),
             best=tuple(self._best),
             skipped=dict(self._skipped),
+            profiled=self._profiler.said,
         )
 
     def _facts(self) -> Mapping[str, Any]:
@@ -210,8 +216,15 @@ class Tuning:
         try:
             if plan.exhaustive:
                 return Exhaustive(tries, space.configs, rounds=plan.rounds).run()
-            search = Search(kernel, problem, tries, space, starts=starts, rounds=plan.rounds)
-            return search.run()
+            return Search(
+                kernel,
+                problem,
+                tries,
+                space,
+                starts=starts,
+                rounds=plan.rounds,
+                profiler=self._profiler,
+            ).run()
         finally:
             self._pool.forget(kernel, problem)
             self._trials += tries.trials.values()
@@ -244,6 +257,7 @@ class Tuning:
             "space": digest(space.configs),
             "starts": list(starts),
             "rounds": self._plan.rounds,
+            "profiler": self._profiled_by,
         }
 
 
