@@ -80,6 +80,7 @@ def test_occupancy_is_what_nvidias_own_calculator_says_of_every_instance():
         (Compiled(64, 0, 101376, 128), (8, 9), 1, "shared memory", 1 / 12),
         (Compiled(64, 0, 101377, 128), (8, 9), 0, "shared memory", 0.0),
         (Compiled(255, 0, 0, 1024), (9, 0), 0, "registers", 0.0),
+        (Compiled(96, 0, 0, 32), (9, 0), 20, "registers", 20 / 64),  # 5 in each of 4 partitions
     ],
 )
 def test_known_occupancies(compiled, capability, blocks, limiter, share):
@@ -138,6 +139,12 @@ def test_a_round_has_at_most_four_settings_the_conservative_one_among_them(
         assert {each.warps for each in wanted} <= {4, 8}
         assert {each.stages for each in wanted} <= {2, 3}
         assert all(wanted.values())
+
+
+def test_a_round_of_many_wishes_is_cut_short():
+    wishes = [Setting(warps, stages) for warps in (2, 8, 16) for stages in (2, 3)]
+    wanted = rules.next_round([rules.Advice("many", "of them", tuple(wishes))])
+    assert list(wanted) == [CONSERVATIVE, *wishes[:3]]
 
 
 def test_distinct_loads():
