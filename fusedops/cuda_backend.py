@@ -16,7 +16,9 @@ from fusedops.registry import (
     BackwardProblem,
     Kernel,
     Launch,
+    Parameters,
     Problem,
+    Space,
     clustered_time,
     dtype_name,
     streamed_time,
@@ -60,7 +62,28 @@ def _kernel(name: str, instances: Sequence[Any]) -> Kernel:
         estimate=lambda problem, config: estimated_time(problem, _compiled(config)),
         writes_z=all(instance.for_gradients for instance in instances),
         reads_scale=all(instance.for_gradients for instance in instances),
+        space=lambda problem: Space(_configs(instances, problem), _parameters),
     )
+
+
+def _parameters(config: Instance) -> Parameters:
+    instance = _compiled(config)
+    sides = dict(zip(("block_m", "block_n", "block_k"), instance.tile, strict=True))
+    cluster = dict(zip(("cluster_m", "cluster_n"), instance.cluster, strict=True))
+    split = {"split": _split(instance)}
+    return {
+        **sides,
+        **cluster,
+        **split,
+        "num_warps": instance.threads // 32,
+        "num_stages": instance.stages,
+    }
+
+
+def _split(instance: Any) -> int:
+    """The parts of K that different blocks add up."""
+    found = SPLIT.search(instance.summation)
+    return int(found[1]) if found else 1
 
 
 def _compiled(config: Instance) -> Any:
@@ -129,8 +152,7 @@ CLUSTERED = (
 def estimated_time(problem: Problem, instance: Any) -> float:
     """That of a compiled instance, by the model for its kind of kernel."""
     tile_m, tile_n, tile_k = instance.tile
-    split = SPLIT.search(instance.summation)
-    split_k = int(split[1]) if split else 1
+    split_k = _split(instance)
     if instance.kernel == STREAMED:
         return streamed_time(problem, tile_m, tile_n)
     if instance.kernel == STRIPS:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from fusedops import backends, registry, settings
+from fusedops import backends, registry, settings, tables
 from fusedops.checks import check
 from fusedops.override import (
     asked,
@@ -34,8 +34,8 @@ from fusedops.registry import (
     check_request,
     select,
 )
-from fusedops.registry.table import table_for
 from fusedops.settings import BACKEND_KEY, BATCH_INVARIANT_KEY, KERNEL_KEY, peek
+from fusedops.tables import table_for
 
 Plan = tuple[Callable[[], torch.Tensor], Launch]
 """Makes the result's tensor; fills it."""
@@ -47,6 +47,7 @@ profiling: Callable[[], bool] = torch._C._autograd._profiler_enabled
 
 _log = logging.getLogger("fusedops")
 _plans: dict[Any, Any] = {}
+tables.when_changed.append(_plans.clear)
 
 
 def compute(

@@ -63,6 +63,13 @@ LOG = Variable(
     "",
     "dispatch logs each first decision, and why, to the logger `fusedops`.",
 )
+TABLES = Variable(
+    "FUSEDOPS_TABLES",
+    "a folder",
+    "",
+    "Where your own tables of measured choices lie; they come before the package's. Unset: the "
+    "user's data folder, as platformdirs names it, which `python -m fusedops doctor` prints.",
+)
 BUILD_CUDA = Variable(
     "FUSEDOPS_CUDA",
     ("AUTO", "ON", "OFF"),
@@ -84,7 +91,7 @@ BUILD_EXTENSIONS = Variable(
 )
 
 VARIABLES = (
-    *(BACKEND, KERNEL, BATCH_INVARIANT, LOG),
+    *(BACKEND, KERNEL, BATCH_INVARIANT, LOG, TABLES),
     *(BUILD_CUDA, BUILD_ARCHITECTURES, BUILD_EXTENSIONS),
 )
 

@@ -22,6 +22,14 @@ def interleaved(
     candidates: Mapping[str, Call], device: torch.device, *, rounds: int = 25, warmup: int = 3
 ) -> dict[str, float]:
     """The median time of each candidate's call, in microseconds."""
+    times = samples(candidates, device, rounds=rounds, warmup=warmup)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def samples(
+    candidates: Mapping[str, Call], device: torch.device, *, rounds: int, warmup: int
+) -> dict[str, list[float]]:
+    """The time of each candidate's call in every round, in microseconds, the rounds in order."""
     for call in candidates.values():
         for _ in range(warmup):
             call()
@@ -33,7 +41,7 @@ def interleaved(
         shuffle(order)
         for name, call in order:
             times[name].append(once(call))
-    return {name: statistics.median(each) for name, each in times.items()}
+    return times
 
 
 def host_times(

@@ -17,7 +17,8 @@ from .select import (
     reasons_against,
     select,
 )
-from .table import Measurement, Prediction, Table
+from .space import Parameters, Space
+from .table import Measurement, Prediction, Table, table_for
 
 __all__ = [
     "AUTO",
@@ -36,9 +37,11 @@ __all__ = [
     "Launch",
     "Measurement",
     "NoKernelError",
+    "Parameters",
     "Prediction",
     "Problem",
     "Request",
+    "Space",
     "Table",
     "backward_problem",
     "check_request",
@@ -49,5 +52,6 @@ __all__ = [
     "select",
     "streamed_time",
     "strips_time",
+    "table_for",
     "tiled_time",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .problem import Problem
+from .space import Space
 
 Launch = Callable[..., None]
 """``launch(x, weight, bias, scale, out)`` writes every element of ``out``, once.
@@ -41,7 +42,11 @@ def _always(problem: Problem, config: Any) -> bool:
 
 
 def _products(problem: Problem, config: Any) -> float:
-    return float(problem.m) * problem.n * problem.k
+    return float(problem.m) * problem.n * max(problem.k, 1)
+
+
+def _none_but_configs(problem: Problem, name: str) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,9 @@ class Kernel:
     estimate: a modelled time; only ratios between problems mean anything.
     writes_z: whether it can give z as a second result; reads_scale: whether it can read the scale
         from the device's memory.
+    space: what to tune over, ``configs`` among it; None: they are all there is.
+    config_named: the valid configuration of that name, ``str`` of it, or None. So a table may name
+        what a search of the space found, which ``configs`` has no place for.
     """
 
     name: str
@@ -75,6 +83,12 @@ class Kernel:
     estimate: Callable[[Problem, Any], float] = _products
     writes_z: bool = False
     reads_scale: bool = False
+    space: Callable[[Problem], Space] | None = None
+    config_named: Callable[[Problem, str], Any | None] = _none_but_configs
+
+    def tuned_over(self, problem: Problem) -> Space:
+        """The configurations among which a search looks for the fastest."""
+        return Space(self.configs(problem)) if self.space is None else self.space(problem)
 
     def reasons(self, problem: Problem) -> tuple[str, ...]:
         """Every reason it cannot run the problem, results and scale included."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,11 @@ from .problem import FEW_ROWS, Problem
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
+
+SCHEMA = 1
+"""Of the files. Those without a number are of the first."""
+
+MOST_ELEMENTS = 2**63
 
 NEIGHBOURS = 4
 REACH = math.log(2)
@@ -30,7 +35,8 @@ class Measurement:
     """The median time of one kernel and configuration at one shape.
 
     ``dtype`` is the operands', or "tf32": float32 whose products may be taken in TF32. ``origin``
-    says how, when and with what it was found.
+    says how, when and with what it was found; ``file`` is a user's table that it was read from, ""
+    for the package's own.
     """
 
     m: int
@@ -41,6 +47,7 @@ class Measurement:
     config: str
     microseconds: float
     origin: str = ""
+    file: str = field(default="", compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,8 +55,23 @@ class Measurement:
 
     @property
     def how(self) -> str:
-        """How the time was found: where nobody has had the card, ``origin`` begins "computed"."""
-        return "computed" if self.origin.startswith("computed") else "measured"
+        """How the time was found: where nobody has had the card, ``origin`` begins "computed".
+
+        Of a user's table, with where it lies.
+        """
+        how = "computed" if self.origin.startswith("computed") else "measured"
+        return f"{how} (your table, {self.file})" if self.file else how
+
+    def complaint(self) -> str | None:
+        """Why it cannot be a measurement, whatever a file says."""
+        words = (self.dtype, self.kernel, self.config, self.origin)
+        if not all(isinstance(word, str) for word in words):
+            return "names are texts"
+        if not all(type(size) is int and 1 <= size < MOST_ELEMENTS for size in self.shape):
+            return "sizes are whole and positive"
+        if not (isinstance(self.microseconds, (int, float)) and 0 < self.microseconds < math.inf):
+            return "times are positive numbers"
+        return None
 
     def distance(self, problem: Problem) -> float:
         """Euclidean distance in (log m, log n, log k)."""
@@ -82,21 +104,28 @@ class Table:
         """Raises ValueError where the file holds no table."""
         try:
             return cls._parse(json.loads(file.read_text()))
-        except (ValueError, TypeError, LookupError) as error:
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise ValueError(f"{file} is no table: {type(error).__name__}: {error}") from None
 
     @classmethod
-    def _parse(cls, document: Mapping[str, Any]) -> Table:
+    def _parse(cls, document: Any) -> Table:
+        if not isinstance(document, dict):
+            raise TypeError("it holds no names and values")
+        if (schema := document.get("schema", 1)) != SCHEMA:
+            raise ValueError(f"its schema is {schema!r}; this version reads {SCHEMA}")
+        device = document["device"]
         major, minor = document["capability"]
+        if not (isinstance(device, str) and type(major) is type(minor) is int):
+            raise ValueError(f"no card is {device!r} of capability {major!r}.{minor!r}")
         origins = document["origins"]
         rows = tuple(
             Measurement(**{**row, "origin": origins[row["origin"]]})
             for row in document["measurements"]
         )
         for row in rows:
-            if not (min(row.shape) >= 1 and row.microseconds > 0):
-                raise ValueError(f"sizes and times are positive, not as in {row}")
-        return cls(document["device"], (major, minor), rows)
+            if complaint := row.complaint():
+                raise ValueError(f"{complaint}, not as in {row}")
+        return cls(device, (major, minor), rows)
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -107,12 +136,32 @@ class Table:
         """What ``read`` finds: a row's origin is its place in the list of them."""
         places = {origin: place for place, origin in enumerate(self.origins)}
         rows = [{**asdict(row), "origin": places[row.origin]} for row in self.measurements]
+        for row in rows:
+            del row["file"]
         return {
+            "schema": SCHEMA,
             "device": self.device,
             "capability": list(self.capability),
             "origins": list(places),
             "measurements": rows,
         }
+
+    def as_text(self) -> str:
+        """The file: a row a line."""
+        document = self.document()
+        rows = ",\n  ".join(json.dumps(row) for row in document.pop("measurements"))
+        head = json.dumps(document, indent=1).removesuffix("\n}")
+        return f'{head},\n "measurements": [\n  {rows}\n ]\n}}\n'
+
+    def with_rows(
+        self,
+        rows: Sequence[Measurement],
+        key: Callable[[Measurement], object] = lambda row: (row.dtype, row.shape),
+    ) -> Table:
+        """These rows, and those of its own whose key none of them has."""
+        replaced = {key(row) for row in rows}
+        kept = (row for row in self.measurements if key(row) not in replaced)
+        return replace(self, measurements=(*kept, *rows))
 
     def nearest(self, problem: Problem) -> list[Measurement]:
         """The rows of the shapes nearest to the problem in log space, nearest first.
@@ -140,15 +189,23 @@ class Table:
         A configuration's time at the nearest shape where it was measured, times what its own
         estimate says the difference between the shapes is worth.
         """
+        able = {kernel.name: kernel for kernel in kernels}
         configs = {
-            (kernel.name, str(config)): (kernel, config)
+            (kernel.name, str(config)): config
             for kernel in kernels
             for config in kernel.configs(problem)
         }
         predictions = []
+        seen = set()
         for row in self.nearest(problem):
-            if found := configs.pop((row.kernel, row.config), None):
-                kernel, config = found
+            named = row.kernel, row.config
+            kernel = able.get(row.kernel)
+            if kernel is None or named in seen:
+                continue
+            seen.add(named)
+            known = named in configs
+            config = configs[named] if known else kernel.config_named(problem, row.config)
+            if known or config is not None:
                 then = kernel.estimate(problem.resized(*row.shape), config)
                 factor = kernel.estimate(problem, config) / then
                 predictions.append(Prediction(kernel, config, row.microseconds * factor, row))
@@ -173,11 +230,8 @@ def shipped_tables() -> Mapping[str, Table]:
     return tables_in(resources.files(__package__) / "tables")
 
 
-def table_for(problem: Problem) -> Table | None:
-    """The shipped table of the problem's card, or of another of its capability, or None."""
-    if problem.device != "cuda":
-        return None
-    tables = shipped_tables()
+def table_for(problem: Problem, tables: Mapping[str, Table]) -> Table | None:
+    """The table of the problem's card, or of another of its capability, or None."""
     named = tables.get(problem.device_name)
     if named is not None:
         return named

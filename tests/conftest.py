@@ -17,6 +17,10 @@ NO_CARD = "no CUDA card here: nothing of this was checked on a GPU"
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="fusedops-inductor-")
 atexit.register(shutil.rmtree, os.environ["TORCHINDUCTOR_CACHE_DIR"], ignore_errors=True)
 
+# No test sees the tables of whoever runs it, nor writes there.
+os.environ["FUSEDOPS_TABLES"] = tempfile.mkdtemp(prefix="fusedops-tables-")
+atexit.register(shutil.rmtree, os.environ["FUSEDOPS_TABLES"], ignore_errors=True)
+
 hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")

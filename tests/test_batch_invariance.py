@@ -12,7 +12,7 @@ import fusedops
 from fusedops import backends, native, plans
 from fusedops.plans import choose, describe
 from fusedops.registry import H200, RTX_4090, Request, select
-from fusedops.registry.table import table_for
+from fusedops.tables import table_for
 from fusedops.verify import Case, check_kernel
 
 KS = (1, 3, 8, 64, 72, 120, 128, 256, 777, 1000, 1024, 2048, 4096, 4104, 8192, 16384)

@@ -24,7 +24,8 @@ from fusedops.registry import (
     explain,
     select,
 )
-from fusedops.registry.table import shipped_tables, table_for, tables_in
+from fusedops.registry.table import shipped_tables, tables_in
+from fusedops.tables import table_for
 
 
 def fake_kernel(name: str, *reasons: str, backend: str | None = None) -> Kernel:
@@ -135,7 +136,7 @@ def test_a_measured_kernel_that_cannot_run_gives_way():
     assert select(PROBLEM, Request(), KERNELS, {}, table).kernel.name == "triton.tiled"
 
 
-@pytest.mark.parametrize("text", ["{", '{"device": "a card"}', "[1]"])
+@pytest.mark.parametrize("text", ["{", '{"device": "a card"}', "[1]", '{"schema": 2}', "[" * 9999])
 def test_a_corrupt_table_is_a_warning_that_names_the_file(text, tmp_path):
     (tmp_path / "broken.json").write_text(text)
     table = Table("a card", (9, 0), (measurement(64, "torch.reference"),))
@@ -145,7 +146,7 @@ def test_a_corrupt_table_is_a_warning_that_names_the_file(text, tmp_path):
 
 
 def test_a_cpu_has_no_table(monkeypatch):
-    monkeypatch.setattr("fusedops.registry.table.shipped_tables", lambda: pytest.fail("read"))
+    monkeypatch.setattr("fusedops.tables.everything", lambda where: pytest.fail("read"))
     assert table_for(Problem.contiguous(8, 8, 8, torch.float32)) is None
 
 

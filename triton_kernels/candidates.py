@@ -176,5 +176,4 @@ def skinny(problem: Problem) -> tuple[SkinnyConfig, ...]:
         distance = abs(math.log2(programs / (1.75 * processors)))
         return config.block_m, programs < 0.9 * processors, distance + too_narrow
 
-    fitting = [config for config in SKINNY if problem.m <= config.block_m]
-    return tuple(sorted((c for c in fitting if not c.why_invalid(problem)), key=misfit))
+    return tuple(sorted((c for c in SKINNY if not c.why_invalid(problem)), key=misfit))

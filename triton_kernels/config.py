@@ -188,12 +188,20 @@ class PersistentConfig(Config):
 
 @dataclass(frozen=True)
 class PingpongConfig(TiledConfig):
-    """num_warps: of each of the two consumers."""
+    """num_warps: of each of the two consumers, a warpgroup."""
+
+    LEAST_M: ClassVar = 64
 
     def shared_memory(self, problem: Problem) -> int:
         """A ring that the consumers share, and a result each."""
         results = 2 * self._result(problem)
         return self.num_stages * self._stage(problem) + results + BARRIERS_AND_BIAS
+
+    def why_invalid(self, problem: Problem) -> tuple[str, ...]:
+        reasons = Config.why_invalid(self, problem)
+        if self.num_warps != 4:
+            reasons += (f"num_warps is {self.num_warps}: a consumer is one warpgroup, 4 warps",)
+        return reasons
 
 
 @dataclass(frozen=True)
@@ -215,6 +223,8 @@ class SkinnyConfig(Config):
 
     def why_invalid(self, problem: Problem) -> tuple[str, ...]:
         reasons = Config.why_invalid(self, problem)
+        if self.block_m < problem.m:
+            reasons += (f"block_m is {self.block_m}: it must hold all {problem.m} rows of x",)
         if self.block_m < 16 and self.block_n < 16:
             reasons += ("block_m and block_n are below 16, and one of mma's sides is 16",)
         return reasons

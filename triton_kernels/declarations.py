@@ -20,7 +20,7 @@ from fusedops.numerics import (
 )
 from fusedops.registry import Accumulation, BackwardProblem, Kernel, Launch, Problem, dtype_name
 
-from . import backward_config, candidates
+from . import backward_config, candidates, space
 from .config import (
     MOST_REDUCTION,
     MOST_TILES,
@@ -150,7 +150,7 @@ def skinny_why_not(problem: Problem) -> tuple[str, ...]:
                 "are adjacent along K: use triton.tiled"
             )
     if not reasons and not candidates.skinny(problem):
-        reasons += candidates.SKINNY[0].why_invalid(problem)
+        reasons += candidates.SKINNY[-1].why_invalid(problem)
     return tuple(reasons)
 
 
@@ -307,6 +307,7 @@ def _kernel(
     *,
     for_gradients: bool = False,
 ) -> Kernel:
+    tuned_over, config_named = space.of(kernel)
     return Kernel(
         name=f"{BACKEND}.{kernel}",
         backend=BACKEND,
@@ -320,6 +321,8 @@ def _kernel(
         estimate=modelled_time,
         writes_z=for_gradients,
         reads_scale=for_gradients,
+        space=tuned_over,
+        config_named=config_named,
     )
 
 

@@ -81,6 +81,16 @@ def resident(function: ctypes.c_void_p, threads: int, shared: int) -> int:
     return blocks.value
 
 
+STATIC_SHARED_BYTES, LOCAL_BYTES, REGISTERS = 1, 3, 4
+"""Attributes of a kernel: of a block, and of a thread."""
+
+
+def attribute(function: ctypes.c_void_p, which: int) -> int:
+    value = ctypes.c_int()
+    call("cuFuncGetAttribute", ctypes.byref(value), which, function)
+    return value.value
+
+
 class TensorMap:
     """A row-major matrix as TMA reads and writes it, a box at a time."""
 

@@ -30,7 +30,6 @@ from fusedops import backends, native
 from fusedops.bench.candidates import kernel_of
 from fusedops.bench.peaks import FP16_ACCUMULATION, IEEE, PEAKS, TF32
 from fusedops.bench.report import Report
-from fusedops.bench.table import one_row_a_line
 from fusedops.registry import H200, RTX_4090, Measurement, Problem, Table, dtype_name
 from fusedops.registry.problem import Card
 
@@ -212,7 +211,7 @@ def main() -> None:
     best.sort(key=lambda row: (row["m"], row["n"], row["k"], DTYPES[row["sums"]]))
     rows = [replace(row, origin=origin) for row in rows]
     table = Table(RTX_4090.name, RTX_4090.capability, tuple(rows))
-    (TABLES / "nvidia_geforce_rtx_4090.json").write_text(one_row_a_line(table))
+    (TABLES / "nvidia_geforce_rtx_4090.json").write_text(table.as_text())
     lines = ",\n  ".join(map(json.dumps, best))
     head = json.dumps({"device": RTX_4090.name, "origin": origin}, indent=1).removesuffix("\n}")
     text = f'{head},\n "predictions": [\n  {lines}\n ]\n}}\n'

@@ -125,8 +125,8 @@ def gather(
         except Exception as error:  # as above
             found.fail(name, error)
             continue
-        first = partial(_over_nan, launch, *operands)
-        found.admit(name, partial(_fresh, launch), first, promised=kernel.accumulation(problem))
+        first = partial(over_nan, launch, *operands)
+        found.admit(name, partial(fresh, launch), first, promised=kernel.accumulation(problem))
     return found
 
 
@@ -152,7 +152,7 @@ def _auto(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Te
     return gemm_sig_res(x, weight, bias, SCALE)
 
 
-def _fresh(
+def fresh(
     launch: Launch, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
 ) -> torch.Tensor:
     """The launch into a new result, as every other candidate makes one."""
@@ -161,7 +161,7 @@ def _fresh(
     return out
 
 
-def _over_nan(
+def over_nan(
     launch: Launch, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
 ) -> torch.Tensor:
     """The launch over NaN, which shows every element it leaves out."""

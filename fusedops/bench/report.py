@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import string
 import sys
@@ -18,6 +17,7 @@ import torch
 from fusedops import native
 from fusedops.bench.candidates import AUTO, kernel_of
 from fusedops.bench.workload import Shape, shape_name
+from fusedops.files import write_whole
 
 COLD_L2, GRAPH, IN_TURN = "cold L2", "CUDA graphs, cold weights", "calls in turn"
 
@@ -86,14 +86,6 @@ class Report:
         """Every peer, the operator, and every kernel that has a time, in the order they came."""
         names = (name for row in self.rows for name in row.microseconds)
         return list(dict.fromkeys(map(kernel_of, names)))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that whatever interrupts leaves the old one or the new."""
-    path = path.resolve()
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
 
 
 def versions() -> dict[str, str | None]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +10,8 @@ import torch
 from fusedops import backends
 from fusedops.bench.measure import is_ours
 from fusedops.bench.peaks import FP16_ACCUMULATION, TF32
-from fusedops.bench.report import Report, write_whole
+from fusedops.bench.report import Report
+from fusedops.files import write_whole
 from fusedops.plans import device_facts
 from fusedops.registry import Measurement, Table
 
@@ -46,9 +45,8 @@ def write_table(path: Path, before: Table, report: Report) -> None:
         for row in report.rows
         for name, time in _fastest(row.microseconds)
     ]
-    replaced = {_key(row, report.precision) for row in measured}
-    kept = (row for row in before.measurements if _key(row, report.precision) not in replaced)
-    write_whole(path, one_row_a_line(replace(before, measurements=(*kept, *measured))))
+    after = before.with_rows(measured, lambda row: _key(row, report.precision))
+    write_whole(path, after.as_text())
 
 
 def _fastest(microseconds: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -72,10 +70,3 @@ def _kernel_and_config(name: str) -> tuple[str, str]:
 def _key(row: Measurement, precision: str) -> tuple[object, ...]:
     of_shape = (row.dtype, row.shape)
     return (*of_shape, row.kernel, row.config) if precision == FP16_ACCUMULATION else of_shape
-
-
-def one_row_a_line(table: Table) -> str:
-    document = table.document()
-    rows = ",\n  ".join(json.dumps(row) for row in document.pop("measurements"))
-    head = json.dumps(document, indent=1).removesuffix("\n}")
-    return f'{head},\n "measurements": [\n  {rows}\n ]\n}}\n'

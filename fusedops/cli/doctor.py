@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import fusedops
-from fusedops import backends, native, settings
+from fusedops import backends, native, settings, tables
 from fusedops.plans import device_facts
 from fusedops.registry import Kernel, Problem, backward_problem, reasons_against
 from fusedops.registry.problem import Card
@@ -117,6 +117,18 @@ def _compiled() -> dict[str, Any]:
     return {"build": catalogue.build_info(), "instances": instances}
 
 
+def _own_tables() -> dict[str, Any]:
+    """The user's folder, and of each table in it its file, its rows and where they come from."""
+    folder = tables.folder()
+    if folder is None:
+        return {"folder": tables.why_no_folder()}
+    found: dict[str, Any] = {"folder": str(folder) + ("" if folder.is_dir() else ", not there yet")}
+    for name, table in tables.own_tables(folder).items():
+        files = dict.fromkeys(row.file for row in table.measurements)
+        found[name] = [*files, f"{len(table.measurements)} rows", *table.origins]
+    return found
+
+
 PROBES: dict[str, Callable[[], Any]] = {
     "fusedops": lambda: fusedops.__version__,
     "python": platform.python_version,
@@ -129,6 +141,7 @@ PROBES: dict[str, Callable[[], Any]] = {
     "kernels, on a plain float16 problem here": _kernels,
     "kernels of the gradient, on the same": _gradient_kernels,
     "tables": lambda: {name: list(table.origins) for name, table in shipped_tables().items()},
+    "tables of yours": _own_tables,
     "settings in force": lambda: {
         each.name: each.read() for each in settings.VARIABLES if each.read() != each.default
     },

@@ -14,7 +14,7 @@ from fusedops.cli import arguments
 from fusedops.override import asked, request, wants_invariance
 from fusedops.plans import device_facts
 from fusedops.registry import CARDS, Card, NoKernelError, Problem, explain
-from fusedops.registry.table import table_for
+from fusedops.tables import table_for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -27,11 +27,8 @@ LENGTHS = re.compile(r"<((?:\d+x)+)")
 
 def programs(kernel: Kernel, problem: Problem) -> Iterator[Program]:
     """The kernel's configurations for a problem, compiled."""
-    if find_spec("triton") is None:
-        raise Unchecked("Triton is not installed: pip install triton")
-    module = import_module(f"fusedops.{kernel.name.replace('triton.', 'triton_kernels.')}")
     for config in kernel.configs(problem):
-        special = module.specialization(problem, config)
+        special = specialization(kernel, problem, config)
         summation = kernel.summation(problem, config) or ""
         unit = next(word for word in summation.split("_") if word in UNITS)
         second = " with z" if writes_z(problem) else ""
@@ -43,6 +40,19 @@ def programs(kernel: Kernel, problem: Problem) -> Iterator[Program]:
             unit,
             consumers * config.block_m * config.block_n,
         )
+
+
+def specialization(kernel: Kernel, problem: Problem, config: Any) -> Any:
+    """What Triton compiles of a kernel for a problem: a Specialization of triton_kernels.launch."""
+    if find_spec("triton") is None:
+        raise Unchecked("Triton is not installed: pip install triton")
+    module = import_module(f"fusedops.{kernel.name.replace('triton.', 'triton_kernels.')}")
+    return module.specialization(problem, config)
+
+
+def figures(compiled: Any) -> dict[str, int]:
+    """What cuobjdump says that compiled code takes: REG, STACK, LOCAL and SHARED among others."""
+    return resources(dump(compiled.asm["cubin"], "--dump-resource-usage"))[compiled.metadata.name]
 
 
 def program(
@@ -69,12 +79,11 @@ def program(
             elif symbol == ptx.MEMORY:
                 written.add("an address in memory")
     outputs = frozenset(results) & set(pointers.values())
-    cubin = compiled.asm["cubin"]
-    figures = resources(dump(cubin, "--dump-resource-usage"))[entry.name]
+    taken = figures(compiled)
     return Program(
         name=name,
-        instructions=sass.instructions(dump(cubin, "-sass"))[entry.name],
-        local_bytes=max(figures["STACK"], figures["LOCAL"]),
+        instructions=sass.instructions(dump(compiled.asm["cubin"], "-sass"))[entry.name],
+        local_bytes=max(taken["STACK"], taken["LOCAL"]),
         unit=unit,
         written=frozenset(written),
         outputs=outputs,

@@ -1,0 +1,68 @@
+"""Every configuration of a space: what a search is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fusedops.tune.attempts import Attempts, Stopped
+from fusedops.tune.judge import HOPELESS, compare
+from fusedops.tune.trial import ADOPTED, REVERTED, TILES, Best, Trial
+from fusedops.tune.workbench import FEW_ROUNDS, ROUNDS
+
+MOST_OF_A_FRONT = 24
+
+
+class Exhaustive:
+    """All of them by one call, those near the fastest by a few, the front by many, interleaved."""
+
+    def __init__(
+        self, attempts: Attempts, configs: Mapping[str, Any], *, rounds: int = ROUNDS
+    ) -> None:
+        self._attempts = attempts
+        self._configs = configs
+        self._rounds = rounds
+        self._times: dict[str, float] = {}
+
+    def run(self) -> Best | None:
+        decisions: tuple[str, ...] = ()
+        try:
+            self._attempts.bench.expect(list(self._configs.values()))
+            for name in self._configs:
+                trial = self._attempts.attempt(name, TILES, "every one", self._judge, None)
+                if trial.microseconds is not None:
+                    self._times[name] = trial.microseconds
+        except Stopped as why:
+            decisions = (f"stopped: {why}",)
+        best = self._fastest() if self._times else None
+        if best is None:
+            return None
+        return Best(best, len(self._attempts.trials), len(self._configs), decisions)
+
+    def _judge(self, trial: Trial) -> Trial:
+        if not self._attempts.bench.times_anything:
+            return trial
+        config = self._configs[trial.config]
+        fastest = min(self._times.values(), default=None)
+        for rounds in (1, FEW_ROUNDS):
+            (samples,) = self._attempts.bench.times([config], rounds)
+            found = compare(samples, samples)
+            if fastest is not None and found.microseconds > HOPELESS**2 * fastest:
+                break
+        why = f"{found.microseconds:.4g} us in {rounds} rounds"
+        return replace(trial, microseconds=found.microseconds, verdict=REVERTED, why=why)
+
+    def _fastest(self) -> Trial:
+        """Of the front, timed together."""
+        names = sorted(self._times, key=self._times.__getitem__)
+        limit = HOPELESS * self._times[names[0]]
+        front = [name for name in names if self._times[name] <= limit][:MOST_OF_A_FRONT]
+        times = self._attempts.bench.times([self._configs[name] for name in front], self._rounds)
+        medians = {
+            name: compare(each, each).microseconds for name, each in zip(front, times, strict=True)
+        }
+        best = min(medians, key=medians.__getitem__)
+        why = f"the fastest of {len(front)} at the front, in {self._rounds} rounds together"
+        trial = self._attempts.trials[best]
+        return replace(trial, microseconds=medians[best], verdict=ADOPTED, why=why)
