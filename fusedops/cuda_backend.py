@@ -21,6 +21,7 @@ from fusedops.registry import (
     Space,
     clustered_time,
     dtype_name,
+    fma_strips_time,
     streamed_time,
     strips_time,
     tiled_time,
@@ -140,7 +141,9 @@ def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]
 
 
 SPLIT = re.compile(r"_split(\d+)")
-STREAMED, STRIPS = "cuda.skinny", "cuda.sm90_skinny"
+STREAMED, STRIPS, FMA_STRIPS = "cuda.skinny", "cuda.sm90_skinny", "cuda.skinny_fp32"
+ANY_LAYOUT = "_any"
+"""How the labels of instances end that copy single elements, wherever they lie."""
 CLUSTERED = (
     "cuda.sm90_cooperative",
     "cuda.sm90_pingpong",
@@ -159,6 +162,19 @@ def estimated_time(problem: Problem, instance: Any) -> float:
         return strips_time(
             problem, tile_m, tile_n, split_k=split_k, tile_k=tile_k, stages=instance.stages
         )
+    blocks = _blocks_per_multiprocessor(instance, problem.capability)
+    if instance.kernel == FMA_STRIPS:
+        return fma_strips_time(
+            problem,
+            tile_m,
+            tile_n,
+            split_k=split_k,
+            tile_k=tile_k,
+            stages=instance.stages,
+            warps=instance.threads // 32,
+            blocks=blocks,
+            vectors=not instance.label.endswith(ANY_LAYOUT),
+        )
     if instance.kernel in CLUSTERED:
         return clustered_time(
             problem,
@@ -171,7 +187,7 @@ def estimated_time(problem: Problem, instance: Any) -> float:
         problem,
         tile_m,
         tile_n,
-        blocks=_blocks_per_multiprocessor(instance, problem.capability),
+        blocks=blocks,
         warps_per_block=instance.threads // 32,
     )
 

@@ -1,7 +1,7 @@
 """Which kernel runs a call, and why: a leaf that never sees a tensor."""
 
 from .backward import BackwardProblem, backward_problem
-from .estimate import clustered_time, streamed_time, strips_time, tiled_time
+from .estimate import clustered_time, fma_strips_time, streamed_time, strips_time, tiled_time
 from .kernel import Accumulation, Kernel, Launch
 from .problem import CARDS, FEW_ROWS, H200, RTX_4090, Card, Problem, dtype_name
 from .select import (
@@ -47,6 +47,7 @@ __all__ = [
     "check_request",
     "clustered_time",
     "dtype_name",
+    "fma_strips_time",
     "explain",
     "reasons_against",
     "select",

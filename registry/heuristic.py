@@ -25,8 +25,8 @@ ON_CUDA = (
 )
 """Fastest first in docs/performance.md, NVIDIA H200, of those that take the same problems; those of
 mma.sync as in docs/performance/ada.md. triton.skinny takes few rows alone."""
-ON_CUDA_WITH_FEW_ROWS = ("cuda.sm90_skinny", "cuda.skinny", *ON_CUDA)
-"""Those that stream the weights come first, measured in docs/performance/skinny.md."""
+ON_CUDA_WITH_FEW_ROWS = ("cuda.sm90_skinny", "cuda.skinny", "cuda.skinny_fp32", *ON_CUDA)
+"""Those that stream the weights come first, measured in docs/performance/skinny.md and fp32.md."""
 ON_CPU = (
     "cpu.blocked",
     "torch.reference",

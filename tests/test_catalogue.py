@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fusedops import native
-from fusedops.cuda_backend import CLUSTERED, STREAMED, STRIPS
+from fusedops.cuda_backend import ANY_LAYOUT, CLUSTERED, FMA_STRIPS, STREAMED, STRIPS
 from fusedops.registry.heuristic import ON_CUDA_WITH_FEW_ROWS
 
 catalogue = native.catalogue()
@@ -22,7 +22,7 @@ def instances():
 
 
 def problem(instance, **changes):
-    few_rows = instance.kernel == "cuda.sm90_skinny"
+    few_rows = instance.kernel in {"cuda.sm90_skinny", FMA_STRIPS}
     fits = {
         **{
             "m": instance.tile[0] if few_rows else 512,
@@ -38,14 +38,23 @@ def problem(instance, **changes):
     return {**fits, **changes}
 
 
-ANY_LAYOUT = {"cuda.simt"}
+LAYOUTS = ("x along K", "weight's rows", "alignment")
+"""What instances that copy single elements do not refuse: cuda.simt's none of these."""
+
+
+def accepted_layouts(instance):
+    if instance.kernel == "cuda.simt":
+        return LAYOUTS
+    return LAYOUTS[1:] if instance.label.endswith(ANY_LAYOUT) else ()
+
+
 TILED = {"cuda.sm80_multistage", FP16_ACCUMULATION, "cuda.simt", "cuda.sm90_fp32_split"}
 """Whose time is modelled as that of tiles; the backend names the others."""
 
 
 def test_the_time_and_the_place_of_every_kernel_are_known():
     kernels = {each.kernel for each in instances()}
-    assert kernels <= {STREAMED, STRIPS, *CLUSTERED, *TILED}
+    assert kernels <= {STREAMED, STRIPS, FMA_STRIPS, *CLUSTERED, *TILED}
     assert kernels <= set(ON_CUDA_WITH_FEW_ROWS)
 
 
@@ -87,9 +96,8 @@ def test_the_predicate_gives_every_reason(instance):
         "alignment": {"alignment": 2},
         "no GPU": {"capability": None},
     }
-    if instance.kernel in ANY_LAYOUT:
-        for layout in ("x along K", "weight's rows", "alignment"):
-            assert instance.why_not(**problem(instance, **refused.pop(layout))) == []
+    for layout in accepted_layouts(instance):
+        assert instance.why_not(**problem(instance, **refused.pop(layout))) == []
     for change in refused.values():
         reasons = instance.why_not(**problem(instance, **change))
         assert reasons and all(len(reason.split()) > 3 for reason in reasons), change

@@ -16,7 +16,7 @@ from fusedops.verify.properties import precision
 
 pytestmark = pytest.mark.gpu
 
-NAMES = ("cuda.sm90_fp32_split", "cuda.simt", "cuda.sm90_tf32")
+NAMES = ("cuda.sm90_fp32_split", "cuda.simt", "cuda.skinny_fp32", "cuda.sm90_tf32")
 Operand = Callable[[int, int, torch.Generator], torch.Tensor]
 
 
@@ -47,6 +47,11 @@ def subnormal(rows: int, k: int, generator: torch.Generator) -> torch.Tensor:
 
 def huge(rows: int, k: int, generator: torch.Generator) -> torch.Tensor:
     return normal(rows, k, generator).sign() * 2.0**125
+
+
+def some_rows(name: str, many: int) -> int:
+    """Of x: as many, or as the kernel takes."""
+    return min(many, 27) if name == "cuda.skinny_fp32" else many
 
 
 def kernel_for(name: str, *operands: torch.Tensor) -> Kernel:
@@ -87,29 +92,32 @@ def fractions_of_bound(name: str, x: torch.Tensor, weight: torch.Tensor) -> list
 )
 def test_the_bound_holds(name: str, of_x: Operand, of_weight: Operand, k: int):
     generator = torch.Generator("cuda").manual_seed(k)
-    x, weight = of_x(150, k, generator), of_weight(200, k, generator)
+    x, weight = of_x(some_rows(name, 150), k, generator), of_weight(200, k, generator)
     assert max(fractions_of_bound(name, x, weight)) <= 1
 
 
-@pytest.mark.parametrize("name", NAMES[:2])
+@pytest.mark.parametrize("name", NAMES[:3])
 def test_numbers_at_both_ends_of_the_range(name: str):
     generator = torch.Generator("cuda").manual_seed(5)
     large = normal(200, 64, generator) * 2.0**100
-    assert max(fractions_of_bound(name, subnormal(150, 64, generator), large)) <= 1
+    rows = some_rows(name, 150)
+    assert max(fractions_of_bound(name, subnormal(rows, 64, generator), large)) <= 1
     small = normal(200, 64, generator) * 2.0**-30
-    assert max(fractions_of_bound(name, huge(150, 64, generator), small)) <= 1
+    assert max(fractions_of_bound(name, huge(rows, 64, generator), small)) <= 1
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_infinities_and_nan_are_those_of_the_formula(name: str):
     """One infinity, a row of them, opposite ones that meet, zero times infinity, one NaN."""
     generator = torch.Generator("cuda").manual_seed(6)
-    x, weight = normal(300, 200, generator), normal(260, 200, generator).abs() + 0.01
+    x = normal(some_rows(name, 300), 200, generator)
+    weight = normal(260, 200, generator).abs() + 0.01
+    middle = len(x) // 2
     x[3, 77] = math.inf
     x[4, 199] = -math.inf
-    x[130] = math.inf
-    x[131, 0], x[131, 150] = math.inf, -math.inf
-    x[132, 9] = math.nan
+    x[middle] = math.inf
+    x[middle + 1, 0], x[middle + 1, 150] = math.inf, -math.inf
+    x[middle + 2, 9] = math.nan
     weight[9, 77] = 0.0
     weight[129, 5] = math.inf
     assert max(fractions_of_bound(name, x, weight)) <= 1
@@ -128,6 +136,36 @@ def test_simt_takes_any_strides():
     for each_x in layouts(x):
         for each_weight in layouts(weight):
             assert max(fractions_of_bound("cuda.simt", each_x, each_weight)) <= 1
+
+
+@pytest.mark.parametrize("m", [1, 3, 8, 16, 31])
+@pytest.mark.parametrize(("n", "k"), [(1, 4), (5, 1), (777, 260), (1000, 1001), (4096, 2048)])
+def test_every_configuration_for_few_rows(m: int, n: int, k: int):
+    """Ragged strips, K of less than a tile and of odd length, rows apart, NaN around them."""
+    generator = torch.Generator("cuda").manual_seed(m)
+    for around in (0, 4, 3):
+        x, weight = (
+            torch.full((rows + 2, k + around), math.nan, device="cuda")[1:-1, :k].copy_(
+                normal(rows, k, generator)
+            )
+            for rows in (m, n)
+        )
+        assert max(fractions_of_bound("cuda.skinny_fp32", x, weight)) <= 1
+
+
+@pytest.mark.parametrize(("n", "k"), [(1001, 4100), (4096, 4096), (777, 333)])
+def test_the_bits_of_one_of_few_rows_do_not_depend_on_the_others(n: int, k: int):
+    generator = torch.Generator("cuda").manual_seed(9)
+    x, weight = normal(32, k, generator), normal(n, k, generator)
+    rows: dict[str, torch.Tensor] = {}
+    for m in (1, 2, 4, 7, 16, 32):
+        kernel = kernel_for("cuda.skinny_fp32", x[:m], weight)
+        problem = describe(x[:m], weight)
+        for config in kernel.configs(problem):
+            y = x.new_empty(m, n)
+            kernel.prepare(problem, config)(x[:m], weight, None, 2.0, y)
+            first = rows.setdefault(kernel.summation(problem, config) or "", y[:1])
+            assert torch.equal(y[:1], first), (m, config)
 
 
 def test_tf32_asks_for_permission():

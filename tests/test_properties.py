@@ -109,7 +109,7 @@ def test_operator_on_a_card(backend):
     assert tally.complaint is None, tally.complaint
 
 
-FLOAT32_ALONE = ("cuda.simt", "cuda.sm90_fp32_split", "cuda.sm90_tf32")
+FLOAT32_ALONE = ("cuda.simt", "cuda.skinny_fp32", "cuda.sm90_fp32_split", "cuda.sm90_tf32")
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@ card that overlapping launches are right and a row's bits do not depend on M."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,55 @@ def test_the_model_puts_the_fastest_measured_configuration_first(shape, fastest)
         return strips_time(problem, rows, columns, split_k=split_k, tile_k=tile_k, stages=stages)
 
     assert min((each for each in HOPPER if each[0] >= shape[0]), key=time) == fastest
+
+
+# Microseconds of cuda.skinny_fp32 as measured, docs/performance/fp32.md.
+MEASURED_FP32 = {
+    (1, 4096, 4096): {"1x32x128_s5_w2x2_c1": 16.86, "1x64x64_s5_w4x1_c1_any": 34.93},
+    (1, 14336, 4096): {"1x32x128_s5_w2x2_c1": 55.93, "1x64x64_s5_w4x1_c1_any": 63.64},
+    (4, 1024, 8192): {"4x16x256_s4_w1x4_c2": 10.25, "4x16x256_s4_w1x4_c1": 11.86},
+    (8, 4096, 4096): {
+        "8x32x64_s4_w2x2_c2": 18.0,
+        "8x16x128_s4_w1x4_c1": 18.55,
+        "8x64x64_s4_w2x2_c1": 27.94,
+    },
+    (16, 1024, 8192): {"16x64x64_s4_w4x1_c8": 17.92, "16x16x128_s5_w1x4_c1": 26.16},
+    (16, 4096, 4096): {"16x64x64_s4_w2x2_c2": 20.19, "16x64x64_s4_w2x2_c1": 33.78},
+    (16, 8192, 8192): {
+        "16x64x64_s4_w4x1_c2": 67.71,
+        "16x32x128_s3_w1x4_c1": 73.69,
+        "16x64x64_s4_w2x2_c1": 93.21,
+    },
+    (16, 14336, 4096): {"16x64x64_s4_w2x2_c1": 62.19, "16x16x128_s5_w1x4_c1": 78.07},
+    (16, 2048, 2048): {"16x16x128_s5_w1x4_c2": 7.9, "16x64x64_s4_w2x2_c2": 11.44},
+    (32, 4096, 4096): {"32x32x64_s5_w2x2_c2": 29.85, "32x32x64_s5_w2x2_c1": 40.26},
+}
+
+
+@pytest.mark.parametrize(("shape", "times"), MEASURED_FP32.items())
+def test_the_model_of_float32_tells_the_fast_from_the_slow(shape, times):
+    tested = kernel("cuda.skinny_fp32")
+    problem = Problem.contiguous(*shape, torch.float32, card=H200)
+    labels = [str(config) for config in tested.configs(problem) if str(config) in times]
+    assert set(labels) == set(times)
+    assert times[labels[0]] <= 1.05 * min(times.values())
+
+
+@pytest.mark.parametrize("card", [H200, RTX_4090])
+def test_float32_for_few_rows(card):
+    tested = kernel("cuda.skinny_fp32")
+    problem = Problem.contiguous(16, 512, 512, torch.float32, card=card)
+    assert preference(problem, cuda_backend.cuda_kernels())[2].name == tested.name
+    for precision in ("ieee", "tf32"):
+        allowed = replace(problem, fp32_precision=precision, writes_z=True)
+        assert tested.reasons(replace(allowed, scale_dtype=torch.float32)) == ()
+    assert tested.why_not(problem.resized(32, 512, 512)) == ()
+    assert "at most" in tested.why_not(problem.resized(33, 512, 512))[0]
+    odd = problem.resized(16, 512, 511)
+    assert all(str(config).endswith(cuda_backend.ANY_LAYOUT) for config in tested.configs(odd))
+    assert not str(tested.configs(problem)[0]).endswith(cuda_backend.ANY_LAYOUT)
+    (reason, *_) = tested.why_not(replace(problem, x_strides=(1, 16)))
+    assert "unit stride along K" in reason
 
 
 @pytest.mark.parametrize("card", [H200, RTX_4090])

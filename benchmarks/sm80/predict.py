@@ -52,6 +52,8 @@ H200_FMA_RATE = 66.9e12
 DTYPES = {"float32": ("bfloat16", "float16"), "float16": ("float16",), FMA: ("float32", TF32)}
 """What each arithmetic serves: the contest's float32 sums were timed in bfloat16."""
 
+SKINNY = {"cuda.skinny": ("bfloat16", "float16"), "cuda.skinny_fp32": ("float32", TF32)}
+
 Shape = tuple[int, int, int]
 
 
@@ -165,14 +167,17 @@ def times_by_fma(report: Report) -> Iterator[dict[str, Any]]:
 
 def few_rows(shapes: Iterable[Shape]) -> Iterator[Measurement]:
     """The skinny kernels, which wait for memory and little else, on few rows of these shapes."""
-    (skinny,) = (kernel for kernel in backends.kernels() if kernel.name == "cuda.skinny")
+    kernels = {kernel.name: kernel for kernel in backends.kernels()}
     for n, k in sorted({(n, k) for _, n, k in shapes}):
         for m in FEW_ROWS:
-            for dtype in (torch.bfloat16, torch.float16):
-                floor = PEAKS[RTX_4090.name].floor((m, n, k), dtype)
-                config = skinny.configs(Problem.contiguous(m, n, k, dtype, card=RTX_4090))[0]
-                time = round(LAUNCH + floor / SKINNY_SHARE, 2)
-                yield Measurement(m, n, k, dtype_name(dtype), skinny.name, str(config), time)
+            for name, arithmetics in SKINNY.items():
+                for arithmetic in arithmetics:
+                    dtype = torch.float32 if arithmetic == TF32 else getattr(torch, arithmetic)
+                    floor = PEAKS[RTX_4090.name].floor((m, n, k), dtype)
+                    problem = Problem.contiguous(m, n, k, dtype, card=RTX_4090)
+                    config = kernels[name].configs(problem)[0]
+                    time = round(LAUNCH + floor / SKINNY_SHARE, 2)
+                    yield Measurement(m, n, k, arithmetic, name, str(config), time)
 
 
 def summary(sums: str, best: Measurement) -> dict[str, Any]:
@@ -207,7 +212,8 @@ def main() -> None:
             best.append(summary(sums, group[0][1]))
     few = list(few_rows(row.shape for row in rows if row.m == LEAST_ROWS))
     rows += few
-    best += [summary("float32", row) for row in few if row.dtype == "bfloat16"]
+    sums_of = {"bfloat16": "float32", "float32": FMA}
+    best += [summary(sums_of[row.dtype], row) for row in few if row.dtype in sums_of]
     best.sort(key=lambda row: (row["m"], row["n"], row["k"], DTYPES[row["sums"]]))
     rows = [replace(row, origin=origin) for row in rows]
     table = Table(RTX_4090.name, RTX_4090.capability, tuple(rows))

@@ -42,6 +42,7 @@ struct Config {
   static constexpr int kRowStep = kThreads / kCopiesPerRow;  // rows that all threads copy at once
 
   static_assert(kLanesM == 1 || kLanesM == 2);
+  static_assert(kSums % kLanesK == 0 || kLanesK % kSums == 0, "lanes fold their sums by halves");
   static_assert(kRowBytes % 128 == 0, "rows begin at the first bank");
   static_assert(kThreads % kCopiesPerRow == 0);
   static_assert(kRowStep % 2 == 0, "a thread's rows are all even or all odd");
