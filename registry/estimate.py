@@ -107,18 +107,19 @@ def strips_time(
     return ENDS + end + CROWD * (on_one - 1) + body
 
 
-FMA_ENDS, FMA_PART = 2.06, 0.54
+FMA_ENDS, FMA_PART = 2.23, 0.22
 """Of any launch, and of each doubling of the parts of K."""
-FMA_RATE = {4: 0.50, 8: 0.69}
+FMA_RATE = {4: 0.475, 8: 0.787}
 """The part of a multiprocessor's 128 FMA units that so many warps keep busy."""
 FMA_CLOCKS_PER_MICROSECOND = 1755
-FMA_STREAMED, FMA_LATENCY, FMA_L2 = 4.41e6, 0.73, 6.4e6
+FMA_STREAMED, FMA_LATENCY, FMA_L2 = 4.67e6, 0.68, 6.5e6
 """Bytes a microsecond of weights from memory, microseconds that they are on their way, and bytes a
 microsecond that L2 gives out."""
-FMA_TAKEN_IN = {True: 71e3, False: 33e3}
+FMA_TAKEN_IN = {True: 91e3, False: 33e3}
 """Bytes a microsecond of a multiprocessor, in whole vectors or in single elements."""
-FMA_UNHIDDEN = 0.25
-"""Of the shorter of streaming and multiplying."""
+FMA_UNHIDDEN, FMA_TURN = 0.38, 1.0
+"""Of the shorter of streaming and multiplying; microseconds of every turn but the first: a
+judgement."""
 RESIDENT_IN_CLUSTERS = {1: 1.0, 2: 1.0, 4: 30 * 4 / 132, 8: 15 * 8 / 132}
 """Of the blocks that would be resident without clusters of so many."""
 
@@ -135,11 +136,13 @@ def fma_strips_time(
     blocks: int,
     vectors: bool = True,
 ) -> float:
-    """That of ``cuda.skinny_fp32``, in microseconds, where launches follow in a CUDA graph; a
-    multiprocessor holds ``blocks`` at once, of ``warps``, which copy ``vectors`` or single elements.
+    """That of ``cuda.skinny_fp32``, in microseconds, where launches follow in a CUDA graph.
 
-    Fitted to 17 shapes and 40 configurations, NVIDIA H200, docs/performance/fp32.md: the one that
-    it puts first takes 1.2 % longer than the fastest, in the geometric mean.
+    A multiprocessor holds ``blocks`` at once, of ``warps``; they copy ``vectors``, or elements.
+
+    Fitted to 17 shapes and 88 configurations, NVIDIA H200, docs/performance/fp32.md: of those built
+    that were measured, the one that it puts first takes 2.3 % longer than the fastest, in the
+    geometric mean.
     """
     n, k, itemsize = problem.n, problem.k, problem.dtype.itemsize
     multiprocessors = max(problem.multiprocessors, 8)
@@ -159,7 +162,7 @@ def fma_strips_time(
     multiplied = turns * on_one * products
     taken_in = turns * on_one * taken / FMA_TAKEN_IN[vectors]
     slowest = max(streamed, multiplied, launched * taken / FMA_L2, taken_in)
-    ends = FMA_ENDS + FMA_PART * (split_k.bit_length() - 1)
+    ends = FMA_ENDS + FMA_PART * (split_k.bit_length() - 1) + FMA_TURN * (turns - 1)
     return ends + slowest + FMA_UNHIDDEN * min(streamed, multiplied)
 
 
