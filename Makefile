@@ -54,7 +54,7 @@ quality: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/clang-format --dry-run --Werror $$(find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 	@bash tools/types.sh $(VENV)
-	$(PYTHON) -m fusedops lint triton_kernels benchmarks
+	$(PYTHON) -m fusedops lint triton_kernels benchmarks examples/exported
 
 wheel: install
 	@rm -rf dist

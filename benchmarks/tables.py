@@ -19,6 +19,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fusedops.bench.candidates import AUTO, kernel_of
 from fusedops.bench.report import Report, Row, microseconds
@@ -27,7 +28,10 @@ from fusedops.registry import Table
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 TABLES = ROOT / "registry" / "tables"
-PAGES = ("README.md", "docs/performance.md", "docs/cpu.md", "docs/performance/ada.md")
+PAGES = (
+    *("README.md", "docs/performance.md", "docs/cpu.md"),
+    *("docs/performance/ada.md", "docs/performance/backward.md"),
+)
 BLOCK = re.compile(r"(<!-- table: (\w+) (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 ABSENT = "-"
 
@@ -186,9 +190,59 @@ def prediction(path: Path) -> str:
     return markdown(head, body) + paragraph(text)
 
 
+def training(path: Path) -> str:
+    """Forward and backward, which benchmarks/training.py timed."""
+    result = json.loads(path.read_text())
+    names = list(result["rows"][0]["microseconds"])
+    body, over_linear = [], []
+    for row in result["rows"]:
+        times = row["microseconds"]
+        over_linear.append(times["fusedops"] / times["linear"])
+        alive = f"{row['alive']['eager']:.0f}, {row['alive']['fusedops']:.0f}"
+        shown = [microseconds(times[name]) for name in names]
+        over = [f"{over_linear[-1]:.3f}", f"{times['compile'] / times['fusedops']:.3f}"]
+        body.append([", ".join(map(str, row["shape"])), *shown, *over, alive])
+    mean = math.exp(sum(map(math.log, over_linear)) / len(over_linear))
+    head = ["M, N, K", *names, "fusedops / linear", "compile / fusedops", "alive: eager, fusedops"]
+    text = (
+        f"Microseconds. fusedops / linear, geometric mean: {mean:.3f}. {provenance(result, path)}"
+    )
+    return markdown(head, body) + paragraph(text)
+
+
+def backward(path: Path) -> str:
+    """The gradient's kernels, as benchmarks/backward.py timed them, as each prefers."""
+    result = json.loads(path.read_text())
+    kinds = {0: "z", 1: "y, one step", 2: "y, two steps"}
+    body = []
+    for row in result["rows"]:
+        firsts: dict[str, float] = {}
+        for name, time in row["microseconds"].items():
+            firsts.setdefault(kernel_of(name), time)
+        cells = [", ".join(map(str, row["shape"])), row["dtype"], kinds[row["steps"]]]
+        cells += [str(row["floor"]), str(firsts["triad"])]
+        for kernel in ("cuda.backward", "triton.backward"):
+            cells += [str(firsts[kernel]), percent(row["floor"] / firsts[kernel])]
+        body.append(cells)
+    head = ["M, N", "", "from", "floor", "triad", "`cuda.backward`", "of the floor"]
+    head += ["`triton.backward`", "of the floor"]
+    return markdown(head, body) + paragraph(f"Microseconds. {provenance(result, path)}")
+
+
+def provenance(result: dict[str, Any], path: Path) -> str:
+    packages = ", ".join(f"{name} {each}" for name, each in result["versions"].items() if each)
+    return (
+        f"{result['device']}, {packages}; medians of {result['rounds']} rounds; {result['date']}; "
+        f"`{result['command']}`; `benchmarks/results/{path.name}`."
+    )
+
+
 KINDS: dict[str, Callable[[Path], str]] = {
     each.__name__: each
-    for each in (speed, behind, choices, kernels, host, kernelbench, contest, prediction)
+    for each in (
+        *(speed, behind, choices, kernels, host, kernelbench, contest, prediction),
+        *(training, backward),
+    )
 }
 
 

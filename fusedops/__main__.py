@@ -8,7 +8,7 @@ from importlib import import_module
 
 from fusedops.registry import NoKernelError
 
-COMMANDS = ("run", "explain", "doctor", "verify", "bench", "tune", "lint")
+COMMANDS = ("run", "explain", "doctor", "verify", "bench", "tune", "lint", "export")
 
 
 def main(arguments: list[str] | None = None) -> int:

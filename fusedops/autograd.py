@@ -181,4 +181,6 @@ def _in_plain_torch(
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.dim() == 2:
+        return tensor
     return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])

@@ -8,9 +8,10 @@ import math
 import torch
 
 from fusedops import backends, settings
-from fusedops.override import asked, request
+from fusedops.override import asked, peek_context, request
 from fusedops.plans import alignment, device_facts, keep, kept, named, profiling
 from fusedops.registry import BackwardProblem, Launch, Request, backward_problem, select
+from fusedops.settings import BACKEND_KEY, KERNEL_KEY, peek
 
 _log = logging.getLogger("fusedops")
 
@@ -35,7 +36,6 @@ def compute(
     scale_dtype = None if device_scale is None else device_scale.dtype
     n = grad.shape[-1]
     m = math.prod(grad.shape[:-1])
-    wanted = request(*for_backward(asked(backend)))
     # Each its own, wanted or not: an operator's results must not share memory.
     dz = grad.new_empty(grad.shape if wants_dz else 0)
     dbias = grad.new_empty(0 if bias_dtype is None else n, dtype=bias_dtype)
@@ -44,10 +44,12 @@ def compute(
         return dz, dbias.zero_(), dscale.zero_()
     key = (
         "backward", m, n, grad.dtype, grad.device, alignment(grad, saved), steps, wants_dz,
-        bias_dtype, wants_dscale, scale_dtype, wanted, settings.triton_interpreter(), profiling(),
+        bias_dtype, wants_dscale, scale_dtype, peek_context() if backend is None else backend,
+        peek(BACKEND_KEY), peek(KERNEL_KEY), profiling(),
     )  # fmt: skip
     launch = kept(key)
     if launch is None:
+        wanted = request(*for_backward(asked(backend)))
         problem = backward_problem(
             m,
             n,
@@ -66,14 +68,19 @@ def compute(
         if not capturing:
             keep(key, launch)
     launch(
-        grad.view(m, n),
-        saved.view(m, n),
+        matrix(grad),
+        matrix(saved),
         scale if device_scale is None else device_scale,
-        dz.view(m, n) if wants_dz else None,
+        matrix(dz) if wants_dz else None,
         None if bias_dtype is None else dbias,
         dscale if wants_dscale else None,
     )
     return dz, dbias, dscale
+
+
+def matrix(tensor: torch.Tensor) -> torch.Tensor:
+    """(..., N) as (M, N)."""
+    return tensor if tensor.dim() == 2 else tensor.view(-1, tensor.shape[-1])
 
 
 def prepare(problem: BackwardProblem, wanted: Request, *, may_compile: bool) -> Launch:

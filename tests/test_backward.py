@@ -414,12 +414,12 @@ def test_reasons(card):
 def test_the_order_of_preference():
     missing: dict[str, str] = {}
     kernels = backends.backward_kernels()
-    for problem in (on(H200), on(H200, torch.float64, steps=3)):
-        assert (
-            select(problem, Request(), kernels, missing).kernel.name == "torch.reference_backward"
-        )
-    forced = select(on(H200), Request(backend="triton"), kernels, missing)
-    assert forced.kernel.name == "triton.backward"
+    for card in (H200, RTX_4090):
+        assert select(on(card), Request(), kernels, missing).kernel.name == "cuda.backward"
+    without_cuda = select(on(H200), Request(), kernels, {"cuda": "was not built"})
+    assert without_cuda.kernel.name == "triton.backward"
+    double = select(on(H200, torch.float64, steps=3), Request(), kernels, missing)
+    assert double.kernel.name == "triton.backward"
     here = backward_problem(300, 24, torch.float32, steps=1, device="cpu")
     assert select(here, Request(), kernels, missing).kernel.name == "cpu.backward"
 

@@ -460,7 +460,7 @@ def test_the_bandwidth_of_a_copy_is_plausible():
 @pytest.mark.gpu
 def test_bench_on_the_card(tmp_path):
     written, table = tmp_path / "bench.json", tmp_path / "table.json"
-    command = ["bench", "--rounds", "2", "--peers", "mm,eager,seed", "--kernels", "torch.reference"]
+    command = ["bench", "--rounds", "2", "--peers", "mm,eager,seed", "--kernels", "triton.tiled"]
     more = ["--shapes", "64x512x512", "--configs", "--json", str(written), "--table", str(table)]
     assert main([*command, *more]) == 0
     assert Report.read(written).rows[0].floor is not None

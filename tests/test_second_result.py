@@ -48,9 +48,11 @@ def put_through(kernel: Kernel, dtype: torch.dtype, device: str, most_configs: i
             kernel.prepare(in_memory, config)(x, weight, bias, scale, again, z_again)
             plain = replace(in_memory, writes_z=False)
             kernel.prepare(plain, config)(x, weight, bias, scale, alone)
-            assert torch.equal(y, again) and torch.equal(z, z_again) and torch.equal(y, alone)
+            assert torch.equal(y, again) and torch.equal(z, z_again)
+            # Beside a second store, Triton contracts float64's epilogue otherwise.
+            assert dtype == FP64 or torch.equal(y, alone)
             accumulation = kernel.accumulation(problem)
-            for result, factor in ((y, SCALE), (z, 0.0)):
+            for result, factor in ((y, SCALE), (alone, SCALE), (z, 0.0)):
                 over = error_over_bound(result, x, weight, bias, factor, accumulation)
                 assert over.max() <= 1, (kernel.name, str(config), (m, n, k), factor)
             tried += 1

@@ -130,6 +130,10 @@ def test_without_figures_or_winner_it_says_so():
     trials = [replace(each, profile=None) for each in SESSION.trials]
     session = replace(SESSION, best=(), trials=trials, profiled="ncu is not installed.")
     assert "Nothing was adopted." in report.as_markdown(session, {})
+    failed = replace(FASTER, profile={"failed": "it hung"})
+    text = report.as_markdown(replace(session, trials=[failed], best=(Best(failed, 1, 1),)), {})
+    assert "no figures of what bounds it: it hung." in text
+    assert "| figure |" not in text
     session = replace(session, best=(Best(BASE, 1, 1),), device="NVIDIA Something")
     text = report.as_markdown(session, {}, "No plots: they are off.")
     assert "It was not profiled: ncu is not installed." in text
@@ -222,7 +226,11 @@ def test_the_roofline_has_the_roof_and_every_timed_candidate():
     assert axes.points() == {
         (where, 2 * m * n * k / time * 1e6, "triton.tiled, adopted") for time in (250.0, 200.0)
     }
-    assert not plots.has_products(GRADIENT)
+    drawn = {plot.name: plot.on.keywords for plot in plots.planned(SESSION)}
+    best = drawn["time_1024x8192x8192_float16.png"]["best"]
+    assert (*plots.group_of(FASTER), FASTER.kernel, FASTER.config) in best and len(best) == 3
+    on_it = [each.config for each in drawn["roofline_float16.png"]["trials"]]
+    assert on_it == [each.config for each in (BASE, FASTER, SLOWER, SPILLS)]  # no gradient
 
 
 def test_registers_against_occupancy_marks_what_spills():
@@ -239,7 +247,7 @@ def test_time_by_configuration_puts_the_fastest_first():
     bars = plots.fastest(SESSION.trials[:-1])
     assert [value for _, value, _ in bars] == [200.0, 250.0, 250.0, 260.0]
     axes = Axes()
-    plots.times(axes, bars)
+    plots.times(axes, bars, {(*plots.group_of(FASTER), FASTER.kernel, FASTER.config)})
     (drawn,) = [(words, more) for name, words, more in axes.calls if name == "barh"]
     assert list(drawn[0][1]) == [200.0, 250.0, 250.0, 260.0]
-    assert [shade for _, shade in drawn[1]["color"]] == [1.0, 1.0, 1.0, plots.FAINT]
+    assert [shade for _, shade in drawn[1]["color"]] == [1.0, *(plots.FAINT,) * 3]

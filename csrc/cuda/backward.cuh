@@ -91,9 +91,13 @@ struct Sums {
   float scale = 0.0f;          // grad * sigmoid(z)'s
 };
 
+template <class Element, int kSteps>
+using SlopeOf = Slope<kSteps, sizeof(Element) == 2>;
+
 // A row's elements of a thread.
 template <class Access, int kSteps>
-__device__ __forceinline__ void take(const Params& params, const Slope<kSteps>& slope,
+__device__ __forceinline__ void take(const Params& params,
+                                     const SlopeOf<typename Access::Element, kSteps>& slope,
                                      const Access& access, int64_t offset,
                                      const typename Access::Elements& grad,
                                      const typename Access::Elements& saved,
@@ -131,7 +135,8 @@ struct Rows {
 
 // kAhead: the next row is on its way during the arithmetic of one.
 template <bool kAhead, class Access, int kSteps>
-__device__ __forceinline__ void take_rows(const Params& params, const Slope<kSteps>& slope,
+__device__ __forceinline__ void take_rows(const Params& params,
+                                          const SlopeOf<typename Access::Element, kSteps>& slope,
                                           const Access& access, Rows rows,
                                           Sums<Access::kCount>& sums) {
   using Element = typename Access::Element;
@@ -141,7 +146,7 @@ __device__ __forceinline__ void take_rows(const Params& params, const Slope<kSte
     for (; rows.left > 0; rows.left -= rows.turn, rows.offset += rows.apart) {
       const auto grad = access.load(grads + rows.offset);
       const auto saved = access.load(saveds + rows.offset);
-      take(params, slope, access, rows.offset, grad, saved, sums);
+      take<Access, kSteps>(params, slope, access, rows.offset, grad, saved, sums);
     }
   } else if (rows.left > 0) {
     auto grad = access.load(grads + rows.offset), saved = access.load(saveds + rows.offset);
@@ -154,7 +159,7 @@ __device__ __forceinline__ void take_rows(const Params& params, const Slope<kSte
         grad = access.load(grads + rows.offset);
         saved = access.load(saveds + rows.offset);
       }
-      take(params, slope, access, offset, this_grad, this_saved, sums);
+      take<Access, kSteps>(params, slope, access, offset, this_grad, this_saved, sums);
       if (rows.left <= 0) break;
     }
   }
@@ -222,8 +227,8 @@ __device__ __forceinline__ void run(const Params& params, float* matrix) {
   const int lane = static_cast<int>(threadIdx.x) & (lanes - 1);
   const int row_lane = static_cast<int>(threadIdx.x) >> params.strips.lanes_log2;
   const int row_lanes = kThreads >> params.strips.lanes_log2;
-  const Slope<kSteps> slope(params.device_scale ? load_as(params.scale_dtype, params.device_scale)
-                                                : params.scale);
+  const SlopeOf<Element, kSteps> slope(
+      params.device_scale ? load_as(params.scale_dtype, params.device_scale) : params.scale);
   const Access<Element, kCount, kWhole> access(static_cast<int64_t>(place.strip) * (lanes * kCount),
                                                lane, lanes, params.n);
   const int64_t first_row = static_cast<int64_t>(place.block) * row_lanes + row_lane;
@@ -235,7 +240,8 @@ __device__ __forceinline__ void run(const Params& params, float* matrix) {
   rows.turn = turn;
   Sums<kCount> sums;
   if (access.valid > 0) {
-    take_rows<kWhole && Config::kAhead>(params, slope, access, rows, sums);
+    take_rows<kWhole && Config::kAhead, Access<Element, kCount, kWhole>, kSteps>(
+        params, slope, access, rows, sums);
   }
   if (params.dbias) {
     finish_columns<kThreads>(params, place, access, row_lane, sums.columns, matrix);

@@ -20,10 +20,11 @@ __device__ __forceinline__ float tanh_approximate(float value) {
 // stays NaN; exp only ever sees -|z|. The first guess, tanh(Y / (2 + scale / 2)), is exact far out
 // and, with its slope, at 0; any step makes the cube of an error, so all but the last may be rough.
 //
-// Y and z are held in units of ln 2, since exp2 is what the card has. Its unit for tanh, exp2 and
-// reciprocals would take longer than the memory: so pairs of elements share a reciprocal, and are
-// kept from sharing NaN (fmaxf and fminf drop it; t brings it back).
-template <int kSteps>
+// Y and z are held in units of ln 2, since exp2 is what the card has. For 16-bit elements its unit
+// for tanh, exp2 and reciprocals would take longer than the memory: so pairs of elements share a
+// reciprocal, and are kept from sharing NaN (fmaxf and fminf drop it; t brings it back). For
+// float32 the memory takes longer, and the two roundings more would show.
+template <int kSteps, bool kShareReciprocals>
 class Slope {
  public:
   __device__ __forceinline__ explicit Slope(float scale)
@@ -49,6 +50,15 @@ class Slope {
   static constexpr float kLog2E = -kMinusLog2E;
   static constexpr float kLargest = 1e15f;  // its square is a float
 
+  __device__ __forceinline__ static void invert(const float (&values)[2], float (&result)[2]) {
+    if constexpr (kShareReciprocals) {
+      reciprocals(values, result);
+    } else {
+      result[0] = reciprocal_approximate(values[0]);
+      result[1] = reciprocal_approximate(values[1]);
+    }
+  }
+
   __device__ __forceinline__ void recover(const float (&y)[2], float (&slope)[2]) const {
     float t[2], z[2];
 #pragma unroll
@@ -65,7 +75,7 @@ class Slope {
         four_first[i] = 1.0f - tanh[i] * tanh[i];
         rough_slope[i] = 1.0f + 0.25f * scale_ * fminf(four_first[i], 1.0f);
       }
-      reciprocals(rough_slope, reciprocal);
+      invert(rough_slope, reciprocal);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const float newton = (tanh[i] - t[i]) * reciprocal[i];
@@ -79,13 +89,13 @@ class Slope {
     for (int i = 0; i < 2; ++i) {
       denominator[i] = 1.0f + exp2_approximate(fmaxf(-fabsf(z[i]), -kLargest));
     }
-    reciprocals(denominator, sigmoid);
+    invert(denominator, sigmoid);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       first[i] = sigmoid[i] - sigmoid[i] * sigmoid[i];  // derivative of sigmoid
       denominator[i] = 2.0f * first[i] + two_over_scale_;
     }
-    reciprocals(denominator, reciprocal);
+    invert(denominator, reciprocal);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const float tanh = 2.0f * sigmoid[i] - 1.0f;
@@ -98,8 +108,8 @@ class Slope {
   float scale_, half_, guess_, two_over_scale_;
 };
 
-template <>
-class Slope<0> {
+template <bool kShareReciprocals>
+class Slope<0, kShareReciprocals> {
  public:
   __device__ __forceinline__ explicit Slope(float scale) : scale_(scale) {}
 

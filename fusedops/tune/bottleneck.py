@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusedops.tune.counters import STALL, Figures
+from fusedops.tune.counters import FAILED, STALL, Figures
 
 SATURATED = 80.0
 """Percent of its peak from which a unit is the limit. Nsight Compute's own rules draw it there:
@@ -43,13 +43,15 @@ WAITS = {
     "imc_miss": "constants to be fetched",
     "tex_throttle": "the texture queue",
 }
+OF_SHARED_MEMORY = ("short_scoreboard", "mio_throttle")
 
 
 def bound_by(figures: Figures) -> str:
     """One sentence. Pure; says so where the figures do not tell."""
     tightest, share = busiest(figures)
     if not tightest:
-        return "Nsight Compute gave no figures that tell what bounds it."
+        why = figures.get(FAILED, "what it gave tells nothing")
+        return f"Nsight Compute has no figures of what bounds it: {why}."
     if share >= SATURATED:
         return f"It is bound by {tightest}, at {share:.0f} % of the peak{_conflicts(figures)}."
     if share >= IDLE:
@@ -107,7 +109,9 @@ def _waiting(figures: Figures) -> str:
 
 
 def _conflicts(figures: Figures) -> str:
+    """A word on bank conflicts, where shared memory has a part in it."""
     share = float(figures.get("bank_conflict_percent", 0.0))
-    return f"; bank conflicts are {share:.0f} % of its shared-memory accesses" * (
-        share >= MANY_CONFLICTS
-    )
+    by_shared = busiest(figures)[0] == UNITS["l1_percent"]
+    if share < MANY_CONFLICTS or not (by_shared or worst_wait(figures)[0] in OF_SHARED_MEMORY):
+        return ""
+    return f"; bank conflicts are {share:.0f} % of its accesses to shared memory"

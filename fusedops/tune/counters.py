@@ -15,6 +15,9 @@ SECTIONS = (
 
 ELAPSED = "avg.pct_of_peak_sustained_elapsed"
 
+GLOBAL = "_pipe_lsu_mem_global_op_"
+USED = "smsp__sass_average_data_bytes_per_sector_mem_global_op_"
+
 METRICS: Mapping[str, tuple[str, ...]] = {
     "nanoseconds": ("gpu__time_duration.sum",),
     "tensor_percent": (f"sm__pipe_tensor_cycles_active.{ELAPSED}",),
@@ -32,12 +35,8 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "blocks_limit": ("launch__occupancy_limit_blocks",),
     "shared_wavefronts": ("l1tex__data_pipe_lsu_wavefronts_mem_shared.sum",),
     "bank_conflicts": ("l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum",),
-    "load_sectors_per_request": (
-        "l1tex__average_t_sectors_per_request_pipe_lsu_mem_global_op_ld.ratio",
-    ),
-    "store_sectors_per_request": (
-        "l1tex__average_t_sectors_per_request_pipe_lsu_mem_global_op_st.ratio",
-    ),
+    "load_bytes_per_sector": (f"{USED}ld.ratio",),
+    "store_bytes_per_sector": (f"{USED}st.ratio",),
     "warp_cycles_per_issue": ("smsp__average_warp_latency_per_inst_issued.ratio",),
 }
 """The first of a figure's metrics that a report has is it."""
@@ -48,11 +47,20 @@ ASKED_BY_NAME = tuple(
 )
 """No section has these on every card."""
 
+RATIOS = {
+    "load_sectors_per_request": f"{GLOBAL}ld.sum",
+    "store_sectors_per_request": f"{GLOBAL}st.sum",
+}
+"""By the end of both metrics' names."""
+COUNTED = ("sectors", "requests")
+
 STALLED, PER_ISSUE = "smsp__average_warps_issue_stalled_", "_per_issue_active.ratio"
 NO_STALL = ("selected", "not_selected")
 """Warps that issue, and those that could."""
 MOST_STALLS = 3
 STALL = "stall_"
+FAILED = "failed"
+"""In place of all figures: why there are none."""
 
 LIMITS = {
     "registers_limit": "registers",
@@ -77,8 +85,9 @@ def figures_of(action: Action) -> dict[str, float | str]:
     """What the report has of these figures; percentages are of the card's peak.
 
     ``stall_REASON``, of the largest three: cycles of warps that wait for it, for each instruction
-    issued. ``limiter``: what allows no more blocks on a multiprocessor.
-    ``bank_conflict_percent``: of the accesses to shared memory, those a conflict added.
+    issued. ``limiter``: what allows no more blocks on a multiprocessor, both of two.
+    ``bank_conflict_percent``: of the accesses to shared memory, those a conflict added. What
+    TMA moves is in neither sectors nor conflicts.
     """
     found: dict[str, float | str] = {}
     for figure, names in METRICS.items():
@@ -89,10 +98,15 @@ def figures_of(action: Action) -> dict[str, float | str]:
     found |= _stalls(action)
     limits = {figure: float(found[figure]) for figure in LIMITS if figure in found}
     if limits:
-        found["limiter"] = LIMITS[min(limits, key=limits.__getitem__)]
+        least = min(limits.values())
+        found["limiter"] = " and ".join(LIMITS[each] for each in limits if limits[each] == least)
     wavefronts, conflicts = found.get("shared_wavefronts"), found.pop("bank_conflicts", None)
     if wavefronts and conflicts is not None:
         found["bank_conflict_percent"] = round(100 * float(conflicts) / float(wavefronts), 1)
+    for figure, of in RATIOS.items():
+        sectors, requests = (_value(action, f"l1tex__t_{what}{of}") for what in COUNTED)
+        if sectors is not None and requests:
+            found[figure] = round(sectors / requests, 2)
     return found
 
 

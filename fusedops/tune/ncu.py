@@ -27,13 +27,18 @@ FORBIDDEN = "ERR_NVGPUCTRPERM"
 
 
 class Absent(Exception):
-    """There are no figures, and why, in words."""
+    """There are no figures, of any candidate, and why, in words."""
+
+
+class Failed(Absent):
+    """There are none of this candidate."""
 
 
 def profile(shape: Shape, dtype: str, kernel: str, config: str) -> dict[str, float | str]:
     """The figures of one launch (``counters.METRICS``), with a cold L2 and the card's own clocks.
 
-    shape: (m, n, k); dtype: as in a table; config: the configuration's name. Raises Absent.
+    shape: (m, n, k); dtype: as in a table; config: the configuration's name. Raises Absent, and
+    Failed where the next candidate may fare better.
     """
     program, package = find_program(), find_package()
     words = one_launch.command(shape, dtype, kernel, config)
@@ -41,7 +46,7 @@ def profile(shape: Shape, dtype: str, kernel: str, config: str) -> dict[str, flo
         report = Path(folder) / "one.ncu-rep"
         said = _run(program, report, words)
         if not report.exists():
-            raise Absent(why_no_report(said))
+            raise (Absent if FORBIDDEN in said else Failed)(why_no_report(said))
         return read(report, package)
 
 
@@ -109,7 +114,7 @@ def _run(program: str, report: Path, words: list[str]) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Absent(f"ncu took longer than {MOST_SECONDS} seconds") from None
+        raise Failed(f"ncu took longer than {MOST_SECONDS} seconds") from None
     except OSError as error:
         raise Absent(f"ncu cannot be started: {error}") from None
     return done.stdout
@@ -129,14 +134,14 @@ def why_no_report(said: str) -> str:
 
 
 def read(report: Path, package: Any) -> dict[str, float | str]:
-    """The figures of the kernel in the report; of several, the longest. Raises Absent for none."""
+    """The figures of the kernel in the report; of several, the longest. Raises Absent."""
     try:
         context = package.load_report(str(report))
     except Exception as error:  # a package older than the program that wrote it, for instance
         raise Absent(f"{report.name} cannot be read: {type(error).__name__}: {error}") from None
     found = [figures_of(action) for action in _actions(context)]
     if not found:
-        raise Absent("ncu saw no kernel")
+        raise Failed("ncu saw no kernel")
     return max(found, key=lambda figures: float(figures.get("nanoseconds", 0.0)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,12 +63,14 @@ def draw(session: Session, folder: Path) -> dict[str, str]:
 
 
 def planned(session: Session) -> Iterator[Plot]:
+    """What there are figures for."""
+    best = {(*group_of(each.trial), each.trial.kernel, each.trial.config) for each in session.best}
     for group, trials in by_shape(session.trials).items():
         if bars := fastest(trials):
             yield Plot(
                 f"Time by configuration, {title(group)}",
                 f"time_{title(group).replace(', ', '_')}.png",
-                partial(times, bars=bars),
+                partial(times, bars=bars, best=best),
                 (8.0, 1.6 + BAR_INCHES * len(bars)),
             )
     peaks = PEAKS.get(session.device)
@@ -97,19 +99,25 @@ def fastest(trials: Sequence[Trial]) -> list[tuple[str, float, Trial]]:
     return [(f"{each.kernel} {each.config}", value, each) for each, value in timed[:MOST_BARS]]
 
 
-def times(axes: Any, bars: Sequence[tuple[str, float, Trial]]) -> None:
-    """A bar a candidate, the fastest on top."""
+def times(
+    axes: Any, bars: Sequence[tuple[str, float, Trial]], best: Collection[tuple[Any, ...]]
+) -> None:
+    """A bar a candidate, the fastest on top; a kernel's best in full colour."""
     colour = _colours(each.kernel for _, _, each in bars)
     places = range(len(bars))
-    shades = [(colour[each.kernel], 1.0 if each.verdict == ADOPTED else FAINT) for *_, each in bars]
+    shades = [
+        (colour[each.kernel], 1.0 if (*group_of(each), each.kernel, each.config) in best else FAINT)
+        for *_, each in bars
+    ]
     axes.barh(places, [value for _, value, _ in bars], color=shades)
     axes.set_yticks(places, [label for label, _, _ in bars], fontsize=7)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     is_timed = any(each.microseconds for _, _, each in bars)
     axes.set_xlabel(
-        "microseconds; what was adopted, in full colour"
+        "microseconds; each kernel's best in full colour"
         if is_timed
-        else "modelled time over the kernel's best; nothing was timed"
+        else "modelled time over the kernel's least; what was chosen in full colour"
     )
     axes.grid(axis="x", color="#dddddd", lw=0.6)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from fusedops.tune import ncu
+from fusedops.tune.counters import FAILED, Figures
 from fusedops.tune.trial import Trial
-
-Figures = Mapping[str, float | str]
 
 
 class Profiler(Protocol):
@@ -17,7 +15,7 @@ class Profiler(Protocol):
     said: str
 
     def figures(self, trial: Trial) -> Figures | None:
-        """Of one candidate; None where there are none."""
+        """Of one candidate, or ``FAILED`` and why it has none; None where nothing looks."""
 
 
 class NoProfiler:
@@ -30,7 +28,7 @@ class NoProfiler:
 
 
 class NsightCompute:
-    """Where it is missing, or fails once, the search goes on with the compiler's figures."""
+    """Where it is missing or forbidden, the search goes on with the compiler's figures."""
 
     def __init__(self) -> None:
         self._is_there = True
@@ -44,6 +42,8 @@ class NsightCompute:
             return None
         try:
             return ncu.profile(trial.shape, trial.dtype, trial.kernel, trial.config)
+        except ncu.Failed as why:  # the next candidate may fare better
+            return {FAILED: str(why)}
         except ncu.Absent as why:
             self._give_up(why)
             return None

@@ -13,6 +13,7 @@ from fusedops.bench.report import microseconds
 from fusedops.files import write_whole
 from fusedops.tune import plots
 from fusedops.tune.bottleneck import bound_by
+from fusedops.tune.counters import FAILED
 from fusedops.tune.plots import Group
 from fusedops.tune.trial import Best, Resources, Session, Trial
 
@@ -34,6 +35,8 @@ PROFILE = {
     "bank_conflict_percent": "shared accesses added by bank conflicts, %",
     "load_sectors_per_request": "sectors a global load",
     "store_sectors_per_request": "sectors a global store",
+    "load_bytes_per_sector": "bytes used of a loaded sector's 32",
+    "store_bytes_per_sector": "bytes used of a stored sector's 32",
     "waves": "waves of blocks",
 }
 
@@ -165,6 +168,8 @@ def _profile(session: Session, trial: Trial) -> Iterator[str]:
         yield f"It was not profiled{': ' if why else ''}{why.rstrip('.')}."
         return
     yield bound_by(trial.profile)
+    if FAILED in trial.profile:
+        return
     names = {**PROFILE, **{name: _stall(name) for name in trial.profile if name not in PROFILE}}
     rows = [
         [names[name], value if isinstance(value, str) else f"{value:.4g}"]

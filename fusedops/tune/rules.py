@@ -49,7 +49,8 @@ class Advice:
     settings: tuple[Setting, ...]
 
     def __str__(self) -> str:
-        return f"{self.rule} ({self.because}): try {'; '.join(map(str, self.settings))}"
+        settings = "; ".join(map(str, self.settings))
+        return f"{self.rule} ({self.because}): {f'try {settings}' if settings else 'stay'}"
 
 
 def low_registers(facts: Facts) -> Advice | None:
