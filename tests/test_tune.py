@@ -454,7 +454,7 @@ CUTS = tuple(map(Rows, (4, 1, 256, 16, 64)))
 def test_a_whole_run(monkeypatch, exhaustive, tmp_path):
     found = run_on_cpu(monkeypatch, CUTS, exhaustive=exhaustive, folder=tmp_path)
     (best,) = found.best
-    assert best.trial.config in ("rows256", "rows64")  # a row at a time is many times slower
+    assert best.trial.config != "rows1"  # many times slower than any other
     assert best.trial.error_over_bound <= 1
     assert best.microseconds > 0
     assert best.trials == (5 if exhaustive else most_trials(5))
