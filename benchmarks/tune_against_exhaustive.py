@@ -40,7 +40,7 @@ SHAPES: tuple[Shape, ...] = (
 the others are not, nor are their sizes."""
 DTYPES = (torch.float16, torch.bfloat16)
 KERNELS = (
-    "triton.persistent_tma",
+    *("triton.persistent_tma", "triton.tiled", "triton.pingpong"),
     *("cuda.sm90_cooperative", "cuda.sm90_pingpong", "cuda.sm90_transposed"),
     "cuda.sm80_multistage",
 )
