@@ -73,10 +73,12 @@ FUSEDOPS_EXPORT int multiprocessor_count();
 
 std::vector<Instance> sm80_instances();
 std::vector<Instance> skinny_instances();
+std::vector<Instance> skinny_fp32_instances();
 std::vector<Instance> simt_instances();
 // Present when FUSEDOPS_SM90 is defined.
 std::vector<Instance> sm90_instances();
 std::vector<Instance> sm90_skinny_instances();
+std::vector<Instance> sm90_skinny_fp32_instances();
 std::vector<Instance> sm90_fp32_instances();
 std::vector<Instance> sm90_tf32_instances();
 

@@ -20,12 +20,14 @@ const std::vector<Instance>& instances() {
   static const std::vector<Instance> all = [] {
     std::vector<Instance> list = sm80_instances();
     for (const Instance& instance : skinny_instances()) list.push_back(instance);
+    for (const Instance& instance : skinny_fp32_instances()) list.push_back(instance);
     for (const Instance& instance : simt_instances()) list.push_back(instance);
 #ifdef FUSEDOPS_SM90
     for (const Instance& instance : sm90_fp32_instances()) list.push_back(instance);
     for (const Instance& instance : sm90_tf32_instances()) list.push_back(instance);
     for (const Instance& instance : sm90_instances()) list.push_back(instance);
     for (const Instance& instance : sm90_skinny_instances()) list.push_back(instance);
+    for (const Instance& instance : sm90_skinny_fp32_instances()) list.push_back(instance);
 #endif
     return list;
   }();

@@ -10,12 +10,16 @@ std::string capability_text(int capability) {
 }
 
 // Strides along a dimension of one element are never followed.
-void check_rows(const char* operand, int64_t rows, int64_t k, int64_t stride_row, int64_t stride_k,
-                int element_size, std::vector<std::string>& reasons) {
+void check_along_k(const char* operand, int64_t k, int64_t stride_k,
+                   std::vector<std::string>& reasons) {
   if (k > 1 && stride_k != 1) {
     reasons.push_back(std::string(operand) + " needs unit stride along K, not " +
                       std::to_string(stride_k));
   }
+}
+
+void check_rows(const char* operand, int64_t rows, int64_t stride_row, int element_size,
+                std::vector<std::string>& reasons) {
   const int64_t vector = kVectorBytes / element_size;
   if (rows > 1 && stride_row % vector != 0) {
     reasons.push_back(std::string(operand) + " needs 16-byte aligned rows: its row stride, " +
@@ -55,13 +59,18 @@ std::vector<std::string> common_reasons(const Instance& instance, const Problem&
   return reasons;
 }
 
-std::vector<std::string> tensor_core_reasons(const Instance& instance, const Problem& problem) {
+std::vector<std::string> rows_along_k_reasons(const Instance& instance, const Problem& problem) {
   std::vector<std::string> reasons = common_reasons(instance, problem);
+  check_along_k("x", problem.k, problem.x_stride_k, reasons);
+  check_along_k("weight", problem.k, problem.w_stride_k, reasons);
+  return reasons;
+}
+
+std::vector<std::string> tensor_core_reasons(const Instance& instance, const Problem& problem) {
+  std::vector<std::string> reasons = rows_along_k_reasons(instance, problem);
   const int element_size = size_of(instance.dtype);
-  check_rows("x", problem.m, problem.k, problem.x_stride_m, problem.x_stride_k, element_size,
-             reasons);
-  check_rows("weight", problem.n, problem.k, problem.w_stride_n, problem.w_stride_k, element_size,
-             reasons);
+  check_rows("x", problem.m, problem.x_stride_m, element_size, reasons);
+  check_rows("weight", problem.n, problem.w_stride_n, element_size, reasons);
   if (problem.alignment < kVectorBytes) {
     reasons.push_back("operands must start at 16-byte boundaries, not " +
                       std::to_string(problem.alignment) + "-byte ones");

@@ -14,8 +14,10 @@ std::vector<std::string> capability_reasons(int least, int most, int capability)
 // compiled for.
 std::vector<std::string> common_reasons(const Instance& instance, const Problem& problem);
 
-// What every tensor-core kernel here asks for besides: operands whose rows are 16-byte aligned with
-// unit stride along K.
+// The same, and operands with unit stride along K.
+std::vector<std::string> rows_along_k_reasons(const Instance& instance, const Problem& problem);
+
+// The same, and rows that are 16-byte aligned: what every tensor-core kernel here asks for.
 std::vector<std::string> tensor_core_reasons(const Instance& instance, const Problem& problem);
 
 }  // namespace fusedops

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "cuda/async_copies.cuh"
 #include "cuda/bias.cuh"
 #include "cuda/epilogues.cuh"
 
@@ -53,19 +54,9 @@ struct Params {
 
 __device__ __forceinline__ void copy_element_async(float* shared, const float* global,
                                                    bool inside) {
-  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(global),
-               "r"(inside ? 4 : 0)
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)),
+               "l"(global), "r"(inside ? 4 : 0)
                : "memory");
-}
-
-__device__ __forceinline__ void commit_copies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-template <int kPending>
-__device__ __forceinline__ void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 // One thread's elements of an operand's tiles: neighbours in the block are neighbours in memory,
