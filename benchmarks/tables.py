@@ -30,7 +30,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 TABLES = ROOT / "registry" / "tables"
 PAGES = (
     *("README.md", "docs/performance.md", "docs/cpu.md"),
-    *("docs/performance/ada.md", "docs/performance/backward.md"),
+    *("docs/performance/ada.md", "docs/performance/backward.md", "docs/tune.md"),
 )
 BLOCK = re.compile(r"(<!-- table: (\w+) (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 ABSENT = "-"
@@ -190,6 +190,37 @@ def prediction(path: Path) -> str:
     return markdown(head, body) + paragraph(text)
 
 
+def tuning(path: Path) -> str:
+    """Searches beside exhaustive ones, by benchmarks/tune_against_exhaustive.py."""
+    result = json.loads(path.read_text())
+    body = []
+    worst: dict[str, float] = {}
+    for cell in result["cells"]:
+        kernel, _, config = cell["tuned"].partition(" ")
+        time = cell["kernels"][kernel]["tuned_microseconds"]
+        share = percent(cell["trials"] / cell["of"])
+        body.append(
+            [
+                *(", ".join(map(str, cell["shape"])), cell["dtype"]),
+                *(f"`{kernel}`", f"`{config}`"),
+                *(microseconds(time), f"{cell['ratio']:.3f}", f"{cell['noise']:.3f}"),
+                *(f"{cell['trials']} of {cell['exhaustive_trials']}", share),
+            ]
+        )
+        for name, row in cell["kernels"].items():
+            worst[name] = max(row["ratio"], worst.get(name, 0.0))
+    head = ["M, N, K", "dtype", "kernel", "configuration", "us", "/ fastest", "noise"]
+    packages = ", ".join(f"{name} {each}" for name, each in result["versions"].items() if each)
+    furthest = ", ".join(f"`{name}` {ratio:.3f}" for name, ratio in worst.items())
+    text = (
+        "The tuned configuration's time over that of the fastest of these kernels' spaces, timed "
+        f"together in {2 * result['rounds']} rounds. Each kernel over the fastest of its own, at "
+        f"most: {furthest}. {result['device']}, {result['date']}; {packages}; "
+        f"`benchmarks/results/{path.relative_to(RESULTS)}`."
+    )
+    return markdown([*head, "tried", "share"], body) + paragraph(text)
+
+
 def training(path: Path) -> str:
     """Forward and backward, which benchmarks/training.py timed."""
     result = json.loads(path.read_text())
@@ -241,7 +272,7 @@ KINDS: dict[str, Callable[[Path], str]] = {
     each.__name__: each
     for each in (
         *(speed, behind, choices, kernels, host, kernelbench, contest, prediction),
-        *(training, backward),
+        *(training, backward, tuning),
     )
 }
 

@@ -119,9 +119,16 @@ class Session:
     others: Sequence[Best] = ()
 
     def write(self, path: Path) -> None:
+        """A trial a line."""
         from fusedops.files import write_whole
 
-        write_whole(path, json.dumps(asdict(self), indent=1) + "\n")
+        document = asdict(self)
+        lists = {name: document.pop(name) for name in ("trials", "best", "others")}
+        text = json.dumps(document, indent=1).removesuffix("\n}")
+        for name, each in lists.items():
+            lines = ",\n  ".join(map(json.dumps, each))
+            text += f',\n "{name}": [\n  {lines}\n ]'
+        write_whole(path, text + "\n}\n")
 
     @classmethod
     def read(cls, path: Path) -> Session:
