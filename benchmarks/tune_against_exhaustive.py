@@ -27,9 +27,10 @@ from fusedops.timing import samples
 from fusedops.tune import work
 from fusedops.tune.card import CardBench
 from fusedops.tune.judge import compare
+from fusedops.tune.plan import Plan, problem_on
 from fusedops.tune.pool import Pool
 from fusedops.tune.progress import Lines
-from fusedops.tune.session import Plan, Tuning, problem_on
+from fusedops.tune.session import Tuning
 from fusedops.tune.trial import Session, Shape
 
 SHAPES: tuple[Shape, ...] = (

@@ -101,7 +101,8 @@ class Session:
     """One run of the tuner.
 
     device: the card's name; target: "sm_89" where nothing was timed, "" where a card was.
-    profiled: what Nsight Compute was, or why there was none.
+    profiled: what Nsight Compute was, or why there was none. others: what the registry would take
+    where that kernel was not tuned, timed together with the best of those that were.
     """
 
     device: str
@@ -115,6 +116,7 @@ class Session:
     best: Sequence[Best]
     profiled: str = ""
     skipped: Mapping[str, str] | None = None
+    others: Sequence[Best] = ()
 
     def write(self, path: Path) -> None:
         from fusedops.files import write_whole
