@@ -29,11 +29,12 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 TABLES = ROOT / "registry" / "tables"
 PAGES = (
-    *("README.md", "docs/performance.md", "docs/cpu.md"),
+    *("README.md", "docs/performance.md", "docs/cpu.md", "docs/distributed.md"),
     *("docs/performance/ada.md", "docs/performance/backward.md", "docs/tune.md"),
 )
 BLOCK = re.compile(r"(<!-- table: (\w+) (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 ABSENT = "-"
+PLACINGS = ("one", "columns", "sequence")
 
 
 def main() -> int:
@@ -260,6 +261,30 @@ def backward(path: Path) -> str:
     return markdown(head, body) + paragraph(f"Microseconds. {provenance(result, path)}")
 
 
+def sharded(path: Path) -> str:
+    """One card against two, which benchmarks/tensor_parallel.py timed."""
+    result = json.loads(path.read_text())
+    body = []
+    for row in result["times"]:
+        times = row["microseconds"]
+        for layer in ("fused", "eager"):
+            for passes in ("forward", "both"):
+                one, *several = (times[f"{layer} {placing} {passes}"] for placing in PLACINGS)
+                cells = [f"{row['m']}, {row['n']}, {row['k']}", layer, passes, microseconds(one)]
+                for time in several:
+                    cells += [microseconds(time), f"{one / time:.2f}"]
+                body.append(cells)
+    head = ["M, N, K", "layer", "passes", *PLACINGS[:2], "times as fast", PLACINGS[2]]
+    right = sum(each["verdict"] == "right" for each in result["checks"])
+    text = (
+        f"Microseconds, medians of {result['times'][0]['rounds']} rounds, bfloat16. "
+        f"{right} of {len(result['checks'])} checks right. {result['devices']} x "
+        f"{result['device']}, torch {result['torch']}, NCCL {result['nccl']}, {result['date']}; "
+        f"`python benchmarks/tensor_parallel.py`; `benchmarks/results/{path.name}`."
+    )
+    return markdown([*head, "times as fast"], body) + paragraph(text)
+
+
 def provenance(result: dict[str, Any], path: Path) -> str:
     packages = ", ".join(f"{name} {each}" for name, each in result["versions"].items() if each)
     return (
@@ -272,7 +297,7 @@ KINDS: dict[str, Callable[[Path], str]] = {
     each.__name__: each
     for each in (
         *(speed, behind, choices, kernels, host, kernelbench, contest, prediction),
-        *(training, backward, tuning),
+        *(training, backward, sharded, tuning),
     )
 }
 
