@@ -29,11 +29,12 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 TABLES = ROOT / "registry" / "tables"
 PAGES = (
-    *("README.md", "docs/performance.md", "docs/cpu.md"),
-    *("docs/performance/ada.md", "docs/performance/backward.md"),
+    *("README.md", "docs/performance.md", "docs/cpu.md", "docs/distributed.md"),
+    *("docs/performance/ada.md", "docs/performance/backward.md", "docs/tune.md"),
 )
 BLOCK = re.compile(r"(<!-- table: (\w+) (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 ABSENT = "-"
+PLACINGS = ("one", "columns", "sequence")
 
 
 def main() -> int:
@@ -190,6 +191,37 @@ def prediction(path: Path) -> str:
     return markdown(head, body) + paragraph(text)
 
 
+def tuning(path: Path) -> str:
+    """Searches beside exhaustive ones, by benchmarks/tune_against_exhaustive.py."""
+    result = json.loads(path.read_text())
+    body = []
+    worst: dict[str, float] = {}
+    for cell in result["cells"]:
+        kernel, _, config = cell["tuned"].partition(" ")
+        time = cell["kernels"][kernel]["tuned_microseconds"]
+        share = percent(cell["trials"] / cell["of"])
+        body.append(
+            [
+                *(", ".join(map(str, cell["shape"])), cell["dtype"]),
+                *(f"`{kernel}`", f"`{config}`"),
+                *(microseconds(time), f"{cell['ratio']:.3f}", f"{cell['noise']:.3f}"),
+                *(f"{cell['trials']} of {cell['exhaustive_trials']}", share),
+            ]
+        )
+        for name, row in cell["kernels"].items():
+            worst[name] = max(row["ratio"], worst.get(name, 0.0))
+    head = ["M, N, K", "dtype", "kernel", "configuration", "us", "/ fastest", "noise"]
+    packages = ", ".join(f"{name} {each}" for name, each in result["versions"].items() if each)
+    furthest = ", ".join(f"`{name}` {ratio:.3f}" for name, ratio in worst.items())
+    text = (
+        "The tuned configuration's time over that of the fastest of these kernels' spaces, timed "
+        f"together in {2 * result['rounds']} rounds. Each kernel over the fastest of its own, at "
+        f"most: {furthest}. {result['device']}, {result['date']}; {packages}; "
+        f"`benchmarks/results/{path.relative_to(RESULTS)}`."
+    )
+    return markdown([*head, "tried", "share"], body) + paragraph(text)
+
+
 def training(path: Path) -> str:
     """Forward and backward, which benchmarks/training.py timed."""
     result = json.loads(path.read_text())
@@ -229,6 +261,30 @@ def backward(path: Path) -> str:
     return markdown(head, body) + paragraph(f"Microseconds. {provenance(result, path)}")
 
 
+def sharded(path: Path) -> str:
+    """One card against two, which benchmarks/tensor_parallel.py timed."""
+    result = json.loads(path.read_text())
+    body = []
+    for row in result["times"]:
+        times = row["microseconds"]
+        for layer in ("fused", "eager"):
+            for passes in ("forward", "both"):
+                one, *several = (times[f"{layer} {placing} {passes}"] for placing in PLACINGS)
+                cells = [f"{row['m']}, {row['n']}, {row['k']}", layer, passes, microseconds(one)]
+                for time in several:
+                    cells += [microseconds(time), f"{one / time:.2f}"]
+                body.append(cells)
+    head = ["M, N, K", "layer", "passes", *PLACINGS[:2], "times as fast", PLACINGS[2]]
+    right = sum(each["verdict"] == "right" for each in result["checks"])
+    text = (
+        f"Microseconds, medians of {result['times'][0]['rounds']} rounds, bfloat16. "
+        f"{right} of {len(result['checks'])} checks right. {result['devices']} x "
+        f"{result['device']}, torch {result['torch']}, NCCL {result['nccl']}, {result['date']}; "
+        f"`python benchmarks/tensor_parallel.py`; `benchmarks/results/{path.name}`."
+    )
+    return markdown([*head, "times as fast"], body) + paragraph(text)
+
+
 def provenance(result: dict[str, Any], path: Path) -> str:
     packages = ", ".join(f"{name} {each}" for name, each in result["versions"].items() if each)
     return (
@@ -241,7 +297,7 @@ KINDS: dict[str, Callable[[Path], str]] = {
     each.__name__: each
     for each in (
         *(speed, behind, choices, kernels, host, kernelbench, contest, prediction),
-        *(training, backward),
+        *(training, backward, sharded, tuning),
     )
 }
 

@@ -3,8 +3,9 @@
 python benchmarks/tune_against_exhaustive.py FOLDER [--seconds N] [--kernels A,B] [--shapes ...]
 
 For each shape and dtype every configuration of each kernel is tried (tune's --exhaustive), then the
-search is run over the same space, and both ends are timed together. FOLDER gets the sessions and
-against_exhaustive.json, written anew after each cell; a run that is cut short goes on from there.
+search is run over the same space, and both ends are timed together. FOLDER gets
+against_exhaustive.json, the searches' session.json and its report, written anew after each cell; a
+run that is cut short goes on from there.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from fusedops.cli import arguments
 from fusedops.files import write_whole
 from fusedops.registry import Card, Kernel, dtype_name
 from fusedops.timing import samples
-from fusedops.tune import work
+from fusedops.tune import report, work
 from fusedops.tune.card import CardBench
 from fusedops.tune.judge import compare
+from fusedops.tune.plan import Plan, problem_on
 from fusedops.tune.pool import Pool
 from fusedops.tune.progress import Lines
-from fusedops.tune.session import Plan, Tuning, problem_on
+from fusedops.tune.session import Tuning
 from fusedops.tune.trial import Session, Shape
 
 SHAPES: tuple[Shape, ...] = (
@@ -45,6 +47,7 @@ KERNELS = (
     "cuda.sm80_multistage",
 )
 DEVICE = torch.device("cuda")
+NO_PLOTS = "`fusedops.tune.report.write(Session.read(...), folder)` draws plots beside it."
 JOBS, ROUNDS = 14, 15
 
 
@@ -80,14 +83,17 @@ def main() -> None:
             for dtype in DTYPES:
                 if (shape, dtype_name(dtype)) in done or time.monotonic() > end:
                     continue
-                cells.append(cell(shape, dtype, kernels, args.folder, pool, end))
-                report = {
+                found, session = cell(shape, dtype, kernels, args.folder, pool, end)
+                cells.append(found)
+                keep(session, args.folder)
+                document = {
+                    "date": session.date,
                     "device": device_name(DEVICE),
                     "versions": versions(),
                     "rounds": ROUNDS,
                     "cells": cells,
                 }
-                write_whole(path, json.dumps(report, indent=1) + "\n")
+                write_whole(path, json.dumps(document, indent=1) + "\n")
                 print(line(cells[-1]), flush=True)
     pool.close()
 
@@ -103,24 +109,38 @@ def compile_ahead(shape: Shape, kernels: list[Kernel], pool: Pool) -> None:
                 pool.expect(kernel, problem, kernel.tuned_over(problem).configs)
 
 
+def keep(session: Session, folder: Path) -> None:
+    """Add a cell's searches to those of the folder."""
+    path = folder / "session.json"
+    session = replace(session, command="python benchmarks/tune_against_exhaustive.py")
+    if path.exists():
+        before = Session.read(path)
+        session = replace(
+            session,
+            trials=(*before.trials, *session.trials),
+            best=(*before.best, *session.best),
+            skipped={**(before.skipped or {}), **(session.skipped or {})},
+        )
+    session.write(path)
+    write_whole(folder / report.NAME, report.as_markdown(session, {}, NO_PLOTS))
+
+
 def cell(
     shape: Shape, dtype: torch.dtype, kernels: list[Kernel], folder: Path, pool: Pool, end: float
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Session]:
     """Both ways over one problem, and their ends timed together."""
     plan = Plan([shape], dtype, kernels, DEVICE, folder=folder, rounds=ROUNDS)
     whole, whole_seconds = run(replace(plan, exhaustive=True, budget=end - time.monotonic()), pool)
     tuned, tuned_seconds = run(plan, pool)
-    name = "x".join(map(str, shape))
-    tuned.write(folder / f"session_{name}_{dtype_name(dtype)}.json")
-    found = ends(shape, dtype, kernels, whole, tuned)
-    return {
+    found = {
         **{"shape": shape, "dtype": dtype_name(dtype)},
         **{"exhaustive_seconds": round(whole_seconds), "tuned_seconds": round(tuned_seconds)},
         "trials": sum(best.trials for best in tuned.best),
         "of": sum(best.of for best in whole.best),
         "exhaustive_trials": sum(best.trials for best in whole.best),
-        **found,
+        **ends(shape, dtype, kernels, whole, tuned),
     }
+    return found, tuned
 
 
 def run(plan: Plan, pool: Pool) -> tuple[Session, float]:

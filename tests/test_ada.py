@@ -110,3 +110,19 @@ def test_fewer_resident_blocks_hide_less(predict):
     ]
     floor = predict.Work((4096, 4096, 4096), "float32", (128, 128, 64), {}).floor(target)
     assert floor < times[0] < times[1]
+
+
+def test_tritons_tuned_choices_serve_where_nothing_was_compiled_and_there_alone():
+    rows = [row for row in TABLE.measurements if row.kernel.startswith("triton.")]
+    assert {row.kernel for row in rows} == {"triton.tiled"}
+    assert len({(row.shape, row.dtype) for row in rows}) == 12
+    only_triton = [each for each in backends.kernels() if each.backend == "triton"]
+    compiled = any(each.name == "cuda.sm80_multistage" for each in backends.kernels())
+    for row in rows:
+        dtype = getattr(torch, row.dtype)
+        problem = Problem.contiguous(*row.shape, dtype, bias_dtype=dtype, card=RTX_4090)
+        choice = select(problem, Request(), only_triton, {}, TABLE)
+        assert (choice.kernel.name, str(choice.config)) == (row.kernel, row.config)
+        if compiled:
+            chosen = select(problem, Request(), backends.kernels(), {}, TABLE)
+            assert chosen.kernel.name == "cuda.sm80_multistage", row

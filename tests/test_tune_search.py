@@ -316,7 +316,7 @@ def test_the_conservative_baseline_is_in_every_round():
     tiles = {
         name.rpartition("_w")[0]
         for name, trial in trials.items()
-        if trial.stage == WARPS_AND_STAGES
+        if trial.stage == WARPS_AND_STAGES and not trial.reason.startswith("beside")
     }
     assert tiles
     for tile in tiles:

@@ -82,8 +82,9 @@ def main(args: argparse.Namespace) -> int:
         print(complaint, file=sys.stderr)
         return 2
     from fusedops.cli.bench import allow
+    from fusedops.tune.plan import Plan
     from fusedops.tune.progress import watcher
-    from fusedops.tune.session import Plan, Tuning
+    from fusedops.tune.session import Tuning
     from fusedops.tune.workbench import CardLost
 
     precision = allow(args.allow_tf32, args.allow_fp16_accumulation)
@@ -167,8 +168,6 @@ def nonsense(args: argparse.Namespace) -> Iterator[str]:
         yield "--apply with --allow-fp16-accumulation would leave sums in float32 without a row"
     if args.apply and args.target is not None:
         yield "--apply writes measured times, and with --target nothing is timed"
-    if args.apply and ALL not in args.kernel.split(","):
-        yield "--apply replaces all that a table has of a shape: it is for --kernel all"
     if args.budget is not None and not args.budget >= 0:
         yield f"--budget is a number of seconds from 0 up; got {args.budget}"
     for path in (args.out, args.json):
@@ -208,7 +207,7 @@ def wanted(names: str) -> list[Kernel]:
 def summary(session: Session) -> str:
     """The best of each kernel, for each shape."""
     lines = [f"{session.device}{' (nothing timed)' if session.target else ''}, {session.method}"]
-    for best in session.best:
+    for best in (*session.best, *session.others):
         trial = best.trial
         time = best.microseconds or trial.microseconds
         figure = "" if time is None else f"{microseconds(time)} us, "
@@ -217,7 +216,7 @@ def summary(session: Session) -> str:
             figure = f"occupancy {found.occupancy:.0%} by {found.limiter}, "
         lines.append(
             f"{shape_name(trial.shape)} {trial.dtype} {trial.kernel} {trial.config}: {figure}"
-            f"{best.trials} of {best.of} tried"
+            + (f"{best.trials} of {best.of} tried" if best.of else "what the registry takes today")
         )
     if not session.best:
         lines.append("no candidate was found to be right")

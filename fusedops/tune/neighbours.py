@@ -59,7 +59,7 @@ class Map:
         return min(among, key=lambda each: self._distance(name, each, apart_from))
 
     def around(self, name: str) -> list[str]:
-        """For each parameter of the tile its next value up and down, all else as near as can be."""
+        """For each parameter its next value up and down, all else as near as can be."""
         here = self._parameters[name]
         found: list[str] = []
         for axis, value in here.items():
@@ -67,7 +67,7 @@ class Map:
             above = min((each for each in values if each > value), default=None)
             below = max((each for each in values if each < value), default=None)
             for next_value in (above, below):
-                if axis not in SETTING and next_value is not None:
+                if next_value is not None:
                     beside = [
                         each
                         for each, numbers in self._parameters.items()

@@ -11,6 +11,8 @@ from fusedops.tune.trial import Best, Session
 def rows(session: Session) -> list[Measurement]:
     """Of each shape and dtype the fastest kernels, each in its best configuration.
 
+    What was taken before is among them, if it is as fast and was not tuned.
+
     Those whose times were taken together: a run that was cut short has none of its last shape's.
     Nothing of the gradient's, whose kernels no table chooses.
     """
@@ -18,7 +20,7 @@ def rows(session: Session) -> list[Measurement]:
     origin = f"{session.date}, {packages}, {session.method}: {session.command}"
     of_shape: dict[tuple[object, ...], list[tuple[float, Best]]] = {}
     of_operator = {kernel.name for kernel in backends.kernels()}
-    for best in session.best:
+    for best in (*session.best, *session.others):
         trial = best.trial
         if best.microseconds is not None and trial.kernel in of_operator:
             key = trial.shape, trial.dtype

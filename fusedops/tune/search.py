@@ -28,7 +28,7 @@ from fusedops.tune.trial import (
 )
 from fusedops.tune.workbench import FEW_ROUNDS, ROUNDS
 
-SHARE, FEW = 12, 4
+SHARE, FEW = 15, 7
 """A search tries at most one candidate of SHARE, or FEW: less than a tenth, so that even with the
 kernels that have few configurations all searches together try no more than a tenth."""
 FAMILIES = 8
@@ -123,7 +123,9 @@ class Search:
         around = self._map.around(trial.config)
         self._expect(around)
         for name in around:
-            self._try(name, TILES, f"beside {trial.config}, {self._standing(trial)}")
+            same_tile = self._map.tile(name) == self._map.tile(trial.config)
+            stage = WARPS_AND_STAGES if same_tile else TILES
+            self._try(name, stage, f"beside {trial.config}, {self._standing(trial)}")
 
     def _settle(self, trial: Trial) -> None:
         """One round: what the rules say of this configuration's warps and stages."""

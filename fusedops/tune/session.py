@@ -3,43 +3,42 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 
-from fusedops import backends, native, triton_kernels
+from fusedops import backends
 from fusedops.bench.report import COLD_L2, GRAPH, command, versions
 from fusedops.bench.workload import shape_name
-from fusedops.plans import device_facts, fp32_precision
+from fusedops.plans import choose, device_facts
 from fusedops.registry import (
     FEW_ROWS,
-    BackwardProblem,
     Card,
     Kernel,
     Problem,
-    backward_problem,
+    Request,
     reasons_against,
 )
-from fusedops.tables import table_for
 from fusedops.timing import samples
 from fusedops.tune import attempts, work
 from fusedops.tune.attempts import Attempts
 from fusedops.tune.card import CardBench, card_may_be_lost
 from fusedops.tune.exhaustive import Exhaustive
-from fusedops.tune.journal import Journal, digest
+from fusedops.tune.header import header, journal_path
+from fusedops.tune.journal import Journal
 from fusedops.tune.neighbours import Map
+from fusedops.tune.plan import Plan, measured_starts, problem_on
 from fusedops.tune.pool import Pool
 from fusedops.tune.profiler import NoProfiler, NsightCompute, Profiler
 from fusedops.tune.search import Search, most_trials
 from fusedops.tune.target import TargetBench
-from fusedops.tune.trial import Best, Session, Shape, Trial
-from fusedops.tune.workbench import ROUNDS, Workbench
+from fusedops.tune.trial import BASELINE, REVERTED, Best, Session, Shape, Trial
+from fusedops.tune.workbench import Workbench
 
 NOT_TIMED = "compiled for the card, not timed: by the kernel's own estimate"
 
@@ -52,30 +51,6 @@ class Watch(attempts.Watch, Protocol):
     def skipped(self, what: str, why: str) -> None: ...
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to tune.
-
-    target: the card to compile for where none is used; None: the card here, ``device``.
-    budget: seconds after which no candidate is started. folder: where journals go; None: nowhere.
-    ncu: whether Nsight Compute looks at what is adopted.
-    """
-
-    shapes: Sequence[Shape]
-    dtype: torch.dtype
-    kernels: Sequence[Kernel]
-    device: torch.device
-    target: Card | None = None
-    architecture: str = ""
-    budget: float | None = None
-    folder: Path | None = None
-    exhaustive: bool = False
-    jobs: int = 1
-    rounds: int = ROUNDS
-    allow_fp16_accumulation: bool = False
-    ncu: bool = False
-
-
 class Tuning:
     """A plan under way: ``run`` it, and ask for the session at any time."""
 
@@ -85,6 +60,7 @@ class Tuning:
         self._watch = watch
         self._trials: list[Trial] = []
         self._best: list[Best] = []
+        self._others: list[Best] = []
         self._skipped: dict[str, str] = {}
         self._end = None if plan.budget is None else time.monotonic() + plan.budget
         self._pool = pool or Pool(plan.jobs)
@@ -116,6 +92,7 @@ class Tuning:
             method=self._method(),
             trials=tuple(self._trials),
             best=tuple(self._best),
+            others=tuple(self._others),
             skipped=dict(self._skipped),
             profiled=self._profiler.said,
         )
@@ -146,27 +123,51 @@ class Tuning:
     def _on_card(self, shape: Shape, kernels: Sequence[Kernel]) -> None:
         backward = kernels[0] in backends.backward_kernels()
         make = work.Backward if backward else work.forward
-        done = make(shape, self._plan.dtype, self._plan.device)
-        finals: list[tuple[int, CardBench]] = []
+        try:
+            done = make(shape, self._plan.dtype, self._plan.device)
+        except torch.cuda.OutOfMemoryError as error:
+            self._skip(shape_name(shape), str(error).splitlines()[0])
+            return
+        finals: list[tuple[Best, CardBench]] = []
         for kernel in self._able(shape, done.problem, kernels):
             bench = CardBench(kernel, done, self._plan.device, self._pool)
             best = self._search(shape, done.problem, kernel, bench)
             if best is not None:
-                finals.append((len(self._best), bench))
-                self._best.append(best)
-        self._final(finals, done.calls)
+                finals.append((best, bench))
+        tuned = len(finals)
+        if not backward and finals and not self._plan.exhaustive:
+            finals += self._today(shape, done, {kernel.name for kernel in kernels})
+        timed = self._together(finals, done.calls)
+        self._best += timed[:tuned]
+        self._others += timed[tuned:]
 
-    def _final(self, finals: Sequence[tuple[int, CardBench]], calls_each: int) -> None:
-        """Times of one run compare: those of all the kernels' best, together."""
+    def _today(
+        self, shape: Shape, done: work.Work, tuned: set[str]
+    ) -> Iterator[tuple[Best, CardBench]]:
+        """What the registry takes, where that is a kernel that is not being tuned."""
+        choice = choose(done.problem, Request())
+        if choice.kernel.name in tuned or choice.kernel.backend == "reference":
+            return
+        bench = CardBench(choice.kernel, done, self._plan.device, self._pool)
+        if not bench.error(choice.config) <= 1:
+            return
+        subject = shape, done.problem.arithmetic, choice.kernel.name
+        why = "to compare with"
+        trial = Trial(*subject, str(choice.config), BASELINE, why, verdict=REVERTED, why=choice.why)
+        yield Best(trial, 0, 0), bench
+
+    def _together(self, finals: Sequence[tuple[Best, CardBench]], calls_each: int) -> list[Best]:
+        """Times of one run compare: those of all the kernels' best."""
         with card_may_be_lost():
-            calls = {}
-            for place, bench in finals:
-                calls[str(place)] = bench.call_of(self._best[place].trial.config)
+            calls = {
+                str(place): bench.call_of(best.trial.config)
+                for place, (best, bench) in enumerate(finals)
+            }
             times = samples(calls, self._plan.device, rounds=self._plan.rounds, warmup=1)
-        for place, _ in finals:
-            each = sorted(times[str(place)])
-            median = each[len(each) // 2] / calls_each
-            self._best[place] = replace(self._best[place], microseconds=median)
+        return [
+            replace(best, microseconds=statistics.median(times[str(place)]) / calls_each)
+            for place, (best, _) in enumerate(finals)
+        ]
 
     def _on_target(self, shape: Shape, kernels: Sequence[Kernel], card: Card) -> None:
         problem = problem_on(card, shape, self._plan.dtype, kernels[0])
@@ -186,9 +187,11 @@ class Tuning:
             if not reasons:
                 yield kernel
                 continue
-            what = f"{shape_name(shape)} {kernel.name}"
-            self._skipped[what] = reasons[0]
-            self._watch.skipped(what, reasons[0])
+            self._skip(f"{shape_name(shape)} {kernel.name}", reasons[0])
+
+    def _skip(self, what: str, why: str) -> None:
+        self._skipped[what] = why
+        self._watch.skipped(what, why)
 
     def _search(
         self, shape: Shape, problem: Problem, kernel: Kernel, bench: Workbench
@@ -198,9 +201,8 @@ class Tuning:
         size = len(space.configs)
         subject = (shape, problem.arithmetic, kernel.name)
         starts = [] if plan.exhaustive else measured_starts(kernel, problem)
-        journal = Journal(
-            self._journal_path(subject), self._header(problem, subject, space, starts)
-        )
+        said = header(plan, problem, subject, space, starts, self._profiled_by)
+        journal = Journal(journal_path(plan, subject), said)
         most = size if plan.exhaustive else most_trials(size)
         self._watch.searching(subject, most, journal.notice)
         tries = Attempts(
@@ -231,61 +233,3 @@ class Tuning:
 
     def _is_out_of_time(self) -> bool:
         return self._end is not None and time.monotonic() > self._end
-
-    def _journal_path(self, subject: tuple[Shape, str, str]) -> Path | None:
-        if self._plan.folder is None:
-            return None
-        shape, arithmetic, kernel = subject
-        of = f"{self._plan.architecture}_" if self._plan.architecture else ""
-        whole = "_exhaustive" if self._plan.exhaustive else ""
-        name = f"{of}{shape_name(shape)}_{arithmetic}_{kernel}{whole}.jsonl"
-        return self._plan.folder / "journal" / name
-
-    def _header(
-        self,
-        problem: Problem,
-        subject: tuple[Shape, str, str],
-        space: Map,
-        starts: Sequence[str],
-    ) -> Mapping[str, Any]:
-        shape, arithmetic, kernel = subject
-        return {
-            **{"shape": shape, "dtype": arithmetic, "kernel": kernel, "problem": str(problem)},
-            "multiprocessors": problem.multiprocessors,
-            "versions": versions(),
-            "code": code_digest(),
-            "space": digest(space.configs),
-            "starts": list(starts),
-            "rounds": self._plan.rounds,
-            "profiler": self._profiled_by,
-        }
-
-
-def problem_on(card: Card, shape: Shape, dtype: torch.dtype, kernel: Kernel) -> Problem:
-    """The problem that is tuned for a card that is not here, of contiguous operands with a bias."""
-    if kernel not in backends.backward_kernels():
-        problem = Problem.contiguous(*shape, dtype, bias_dtype=dtype, card=card)
-        return replace(problem, fp32_precision=fp32_precision())
-    m, n, _ = shape
-    placed: BackwardProblem = backward_problem(
-        m, n, dtype, steps=work.steps(dtype), bias_dtype=dtype
-    )
-    return card.place(placed)
-
-
-def measured_starts(kernel: Kernel, problem: Problem) -> list[str]:
-    """What the tables say is this kernel's fastest, measured here or near."""
-    table = None if isinstance(problem, BackwardProblem) else table_for(problem)
-    predicted = [] if table is None else table.predict(problem, [kernel])
-    return [str(each.config) for each in predicted[:1]]
-
-
-@cache
-def code_digest() -> str:
-    """Of the kernels' sources and of the library of compiled ones: others take other times."""
-    found = hashlib.sha256()
-    for path in sorted(Path(triton_kernels.__file__).parent.glob("*.py")):
-        found.update(path.read_bytes())
-    for path in sorted(native.LIBRARIES.glob("libfusedops_kernels.*")):
-        found.update(path.read_bytes())
-    return found.hexdigest()[:16]

@@ -101,7 +101,8 @@ class Session:
     """One run of the tuner.
 
     device: the card's name; target: "sm_89" where nothing was timed, "" where a card was.
-    profiled: what Nsight Compute was, or why there was none.
+    profiled: what Nsight Compute was, or why there was none. others: what the registry would take
+    where that kernel was not tuned, timed together with the best of those that were.
     """
 
     device: str
@@ -115,11 +116,19 @@ class Session:
     best: Sequence[Best]
     profiled: str = ""
     skipped: Mapping[str, str] | None = None
+    others: Sequence[Best] = ()
 
     def write(self, path: Path) -> None:
+        """A trial a line."""
         from fusedops.files import write_whole
 
-        write_whole(path, json.dumps(asdict(self), indent=1) + "\n")
+        document = asdict(self)
+        lists = {name: document.pop(name) for name in ("trials", "best", "others")}
+        text = json.dumps(document, indent=1).removesuffix("\n}")
+        for name, each in lists.items():
+            lines = ",\n  ".join(map(json.dumps, each))
+            text += f',\n "{name}": [\n  {lines}\n ]'
+        write_whole(path, text + "\n}\n")
 
     @classmethod
     def read(cls, path: Path) -> Session:
