@@ -62,11 +62,12 @@ def test_only_the_kernels_asked_for(tmp_path):
     assert set(report.rows[0].microseconds) == {"mm", AUTO, "torch.reference"}
 
 
-def test_a_file_beside(tmp_path):
+@pytest.mark.parametrize("name", peers.FUNCTIONS)
+def test_a_file_beside(name, tmp_path):
     beside = tmp_path / "mine.py"
     beside.write_text(
         "import torch\n"
-        "def gemm_sig_res(x, weight, bias, scale):\n"
+        f"def {name}(x, weight, bias, scale):\n"
         "    z = torch.nn.functional.linear(x, weight, bias)\n"
         "    return z + scale * torch.sigmoid(z)\n"
     )

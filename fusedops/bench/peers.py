@@ -16,6 +16,9 @@ from fusedops.bench.workload import SCALE, eager
 Op = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """``op(x, weight, bias)``: something to time."""
 
+FUNCTIONS = ("gemm_sig_res", "fused_gemm_sigmoid_scale_residual")
+"""Of (x, weight, bias, scale), in a file to be timed; the second is what ``export`` writes."""
+
 SEED = Path(__file__).parents[2] / "benchmarks" / "seed_kernel.py"
 
 
@@ -63,15 +66,16 @@ def _quack(device: torch.device, dtype: torch.dtype) -> Op:
 
 @cache  # a file's autotuner remembers what it tuned
 def _file(path: Path, device: torch.device, dtype: torch.dtype) -> Op:
-    """The ``gemm_sig_res(x, weight, bias, scale)`` of a Python file."""
+    """The operator that a Python file defines, by one of its FUNCTIONS."""
     if not path.exists():
         raise Absent(f"there is no {path}")
     try:
-        function = runpy.run_path(str(path)).get("gemm_sig_res")
+        names = runpy.run_path(str(path))
     except Exception as error:  # whatever a file may do
         raise Absent(f"{path} cannot be run: {type(error).__name__}: {error}") from None
+    function = next((names[name] for name in FUNCTIONS if name in names), None)
     if function is None:
-        raise Absent(f"{path} defines no gemm_sig_res(x, weight, bias, scale)")
+        raise Absent(f"{path} defines no {' or '.join(FUNCTIONS)}(x, weight, bias, scale)")
     return lambda x, weight, bias: function(x, weight, bias, SCALE)
 
 
