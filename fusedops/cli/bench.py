@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--beside",
         type=Path,
         metavar="FILE",
-        help="a Python file with gemm_sig_res(x, weight, bias, scale), or one that `export` wrote, to be timed as well",
+        help="a Python file with gemm_sig_res(x, weight, bias, scale), or one that export wrote, "
+        "to be timed as well",
     )
     arguments.add_switches(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
