@@ -19,8 +19,8 @@ import torch
 
 from fusedops import backends
 from fusedops.bench.peaks import TF32
-from fusedops.bench.table import NEAR
 from fusedops.registry import CARDS, Problem, Table
+from fusedops.registry.table import NEAR
 
 
 def problem_of(table: Table, arithmetic: str, shape: tuple[int, int, int]) -> Problem:

@@ -6,7 +6,8 @@ import argparse
 import sys
 from importlib import import_module
 
-from fusedops.registry import NoKernelError
+from fusedops.registry import NoKernelError, UnknownNameError
+from fusedops.settings import WrongValueError
 
 COMMANDS = ("run", "explain", "doctor", "verify", "bench", "tune", "lint", "export")
 
@@ -30,5 +31,9 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
-    except NoKernelError as error:  # as asked for, by an argument or the environment
+    except (
+        NoKernelError,
+        UnknownNameError,
+        WrongValueError,
+    ) as error:  # as asked for, by an argument or the environment
         sys.exit(f"error: {error}")

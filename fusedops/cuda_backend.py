@@ -189,6 +189,7 @@ def estimated_time(problem: Problem, instance: Any) -> float:
         tile_n,
         blocks=blocks,
         warps_per_block=instance.threads // 32,
+        split_k=split_k,
     )
 
 

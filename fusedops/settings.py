@@ -13,6 +13,10 @@ from dataclasses import dataclass
 PREFIX = "FUSEDOPS_"
 
 
+class WrongValueError(ValueError):
+    """An environment variable holds what it may not; the message says what it may."""
+
+
 @dataclass(frozen=True)
 class Variable:
     """One environment variable: its name, what it may hold, its default and its meaning.
@@ -26,14 +30,16 @@ class Variable:
     meaning: str
 
     def read(self) -> str:
-        """Its value, or the default where unset or empty. Raises ValueError for a wrong one."""
+        """Its value, or the default where unset or empty. Raises WrongValueError."""
         value = os.environ.get(self.name) or self.default
         if isinstance(self.values, tuple) and value not in (*self.values, self.default):
-            raise ValueError(f"{self.name} is {value!r}; it must be {' or '.join(self.values)}")
+            raise WrongValueError(
+                f"{self.name} is {value!r}; it must be {' or '.join(self.values)}"
+            )
         return value
 
     def flag(self) -> bool:
-        """Whether a variable of values 0 | 1 is 1. Raises ValueError for anything else."""
+        """Whether a variable of values 0 | 1 is 1. Raises WrongValueError for anything else."""
         return self.read() == "1"
 
 

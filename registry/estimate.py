@@ -21,22 +21,28 @@ PRODUCTS_PER_BYTE = 0.8
 
 
 def tiled_time(
-    problem: Problem, tile_m: int, tile_n: int, *, blocks: int, warps_per_block: int
+    problem: Problem,
+    tile_m: int,
+    tile_n: int,
+    *,
+    blocks: int,
+    warps_per_block: int,
+    split_k: int = 1,
 ) -> float:
-    """That of a kernel that computes tiles of tile_m x tile_n, ``blocks`` at once on each
-    multiprocessor.
+    """That of a kernel that computes tiles of tile_m x tile_n, each part of K by another block,
+    ``blocks`` at once on each multiprocessor.
 
     The busiest multiprocessor's tiles, each its products and a share for its sides, slowed while
     too few warps are resident to keep the tensor cores busy, plus an epilogue that only other
     resident blocks can hide; no less than the operands' and the result's trip through memory.
     """
-    tiles = -(-problem.m // tile_m) * -(-problem.n // tile_n)
-    each = -(-tiles // max(problem.multiprocessors, 1))
+    parts = split_k * -(-problem.m // tile_m) * -(-problem.n // tile_n)
+    each = -(-parts // max(problem.multiprocessors, 1))
     resident = max(1, min(each, blocks))
     busy: float = min(1.0, resident * warps_per_block / WARPS_THAT_FILL_A_MULTIPROCESSOR) ** 0.5
     work = tile_m * tile_n + SIDE_IN_COLUMNS * (tile_m + tile_n)
     exposed = EPILOGUE_IN_K if resident == 1 else 0
-    return LAUNCH + max(each * work * (problem.k + exposed) / busy, memory_time(problem))
+    return LAUNCH + max(each * work * (problem.k / split_k + exposed) / busy, memory_time(problem))
 
 
 def memory_time(problem: Problem) -> float:

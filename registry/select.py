@@ -87,18 +87,23 @@ class Explanation:
         return "\n".join(line for line in lines if line)
 
 
+class UnknownNameError(ValueError):
+    """A request names a backend or a kernel that does not exist; the message lists the known."""
+
+
 def check_request(request: Request, kernels: Sequence[Kernel], missing: Mapping[str, str]) -> None:
-    """Raise ValueError when the request names something that does not exist."""
+    """Raise UnknownNameError when the request names something that does not exist."""
     backends = (AUTO, *BACKENDS)
     if request.backend not in backends:
-        raise ValueError(
+        raise UnknownNameError(
             f"unknown backend {request.backend!r} ({request.origin}); known: {', '.join(backends)}"
         )
     names = [kernel.name for kernel in kernels]
     if request.kernel is not None and request.kernel not in names:
         text = f"unknown kernel {request.kernel!r} ({request.origin}); known: {', '.join(names)}"
-        absent = missing.get(request.kernel.partition(".")[0])
-        raise ValueError(f"{text}; {absent}" if absent else text)
+        family = request.kernel.partition(".")[0]
+        absent = missing.get(family) if family not in {each.backend for each in kernels} else None
+        raise UnknownNameError(f"{text}; {absent}" if absent else text)
 
 
 def select(
@@ -130,7 +135,8 @@ def select(
         if uncompiled is not None and kernel.backend == "reference" and may_compile:
             break
         if kernel.ready(problem, config):
-            return choice if uncompiled is None else _instead(choice, uncompiled)
+            chosen = choice if uncompiled is None else _instead(choice, uncompiled)
+            return chosen if summation is None else _invariant(chosen)
         uncompiled = uncompiled or choice
     if uncompiled is not None and may_compile:
         return uncompiled
@@ -202,6 +208,11 @@ def _instead(choice: Choice, uncompiled: Choice) -> Choice:
     other = f"{uncompiled.kernel.name} {uncompiled.config}"
     why = f"{choice.why}; {other} comes before it, once fusedops.prepare has compiled it"
     return Choice(choice.kernel, choice.config, why)
+
+
+def _invariant(choice: Choice) -> Choice:
+    why = f"{choice.why}; of those that add up in the order that is best for M = {INVARIANT_M}"
+    return Choice(choice.kernel, choice.config, f"{why}, as the problem is batch-invariant")
 
 
 def explain(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import resources
@@ -23,6 +23,9 @@ SCHEMA = 1
 MOST_ELEMENTS = 2**63
 
 NEIGHBOURS = 4
+NEAR = 1.1
+"""Times the fastest's time at a shape: how much a configuration may take to speak for its
+neighbours, too."""
 REACH = math.log(2)
 """An unmeasured shape is spoken for by so many measured ones, the others at most REACH further away
 than the nearest. Each of 130 shapes left out in turn, bfloat16 on an NVIDIA H200 loses 3.6 % so
@@ -163,13 +166,18 @@ class Table:
         kept = (row for row in self.measurements if key(row) not in replaced)
         return replace(self, measurements=(*kept, *rows))
 
-    def nearest(self, problem: Problem) -> list[Measurement]:
+    def nearest(self, problem: Problem, kernels: Container[str]) -> list[Measurement]:
         """The rows of the shapes nearest to the problem in log space, nearest first.
 
-        Those of its arithmetic; those of its own shape alone, if it was measured. Few rows of x and
-        many are timed differently, so neither speaks for the other where both were measured.
+        Those of its arithmetic and of these kernels; those of its own shape alone, if it was
+        measured. Few rows of x and many are timed differently, so neither speaks for the other
+        where both were measured.
         """
-        rows = [row for row in self.measurements if row.dtype == problem.arithmetic]
+        rows = [
+            row
+            for row in self.measurements
+            if row.dtype == problem.arithmetic and row.kernel in kernels
+        ]
         few = problem.m <= FEW_ROWS
         rows = [row for row in rows if (row.m <= FEW_ROWS) == few] or rows
         distances = {row.shape: row.distance(problem) for row in rows}
@@ -187,7 +195,8 @@ class Table:
         """What these kernels would take for the problem, fastest first.
 
         A configuration's time at the nearest shape where it was measured, times what its own
-        estimate says the difference between the shapes is worth.
+        estimate says the difference between the shapes is worth. What was not NEAR the fastest
+        there comes behind all that was: no estimate is to bring it to the front.
         """
         able = {kernel.name: kernel for kernel in kernels}
         configs = {
@@ -197,19 +206,31 @@ class Table:
         }
         predictions = []
         seen = set()
-        for row in self.nearest(problem):
+        rows = self.nearest(problem, able)
+        fastest = {row.shape: row.microseconds for row in sorted(rows, key=_slowest_first)}
+        for row in rows:
             named = row.kernel, row.config
-            kernel = able.get(row.kernel)
-            if kernel is None or named in seen:
+            if named in seen:
                 continue
             seen.add(named)
+            kernel = able[row.kernel]
             known = named in configs
             config = configs[named] if known else kernel.config_named(problem, row.config)
             if known or config is not None:
                 then = kernel.estimate(problem.resized(*row.shape), config)
                 factor = kernel.estimate(problem, config) / then
                 predictions.append(Prediction(kernel, config, row.microseconds * factor, row))
-        return sorted(predictions, key=lambda each: each.microseconds)
+        return sorted(
+            predictions,
+            key=lambda each: (
+                each.source.microseconds > NEAR * fastest[each.source.shape],
+                each.microseconds,
+            ),
+        )
+
+
+def _slowest_first(row: Measurement) -> float:
+    return -row.microseconds
 
 
 def tables_in(folder: Traversable) -> Mapping[str, Table]:

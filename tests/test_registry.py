@@ -106,6 +106,9 @@ def test_an_unknown_name_lists_the_known_ones(request_, named):
         select(PROBLEM, request_, KERNELS, {})
 
 
+KERNEL_NAMES = [kernel.name for kernel in KERNELS]
+
+
 def measurement(m: int, kernel: str, config: str = "second") -> Measurement:
     return Measurement(m, 128, 32, "float16", kernel, config, 1.5)
 
@@ -113,22 +116,30 @@ def measurement(m: int, kernel: str, config: str = "second") -> Measurement:
 def test_the_nearest_measurement_in_log_space_chooses():
     rows = (measurement(128, "torch.reference"), measurement(32768, "triton.tiled"))
     table = Table(H200.name, (9, 0), rows)
-    assert [row.m for row in table.nearest(replace(PROBLEM, m=1600))] == [128, 32768]
-    assert [row.m for row in table.nearest(replace(PROBLEM, m=2400))] == [32768, 128]
+    assert [row.m for row in table.nearest(replace(PROBLEM, m=1600), KERNEL_NAMES)] == [128, 32768]
+    assert [row.m for row in table.nearest(replace(PROBLEM, m=2400), KERNEL_NAMES)] == [32768, 128]
     for m in (16, 128, 800):
-        assert [row.m for row in table.nearest(replace(PROBLEM, m=m))] == [128]
-    assert table.nearest(replace(PROBLEM, dtype=torch.float64)) == []
+        assert [row.m for row in table.nearest(replace(PROBLEM, m=m), KERNEL_NAMES)] == [128]
+    assert table.nearest(replace(PROBLEM, dtype=torch.float64), KERNEL_NAMES) == []
     choice = select(PROBLEM, Request(), KERNELS, {}, replace(table, measurements=rows[:1]))
     assert choice.kernel is REFERENCE
     assert choice.config == "second"
     assert "(128, 128, 32)" in choice.why
 
 
+def test_a_shape_where_none_that_can_run_was_measured_is_served_by_its_neighbours():
+    rows = (measurement(64, "cuda.sm90_cooperative"), measurement(128, "triton.tiled"))
+    table = Table(H200.name, (9, 0), rows)
+    triton = [kernel for kernel in KERNELS if kernel.backend == "triton"]
+    (found,) = table.predict(replace(PROBLEM, m=64), triton)
+    assert found.source == rows[1]
+
+
 def test_few_rows_and_many_do_not_speak_for_each_other():
     rows = (measurement(64, "torch.reference"), measurement(128, "triton.tiled"))
     table = Table(H200.name, (9, 0), rows)
     for m, nearest in ((1, 64), (63, 64), (65, 128), (128, 128)):
-        assert [row.m for row in table.nearest(replace(PROBLEM, m=m))] == [nearest]
+        assert [row.m for row in table.nearest(replace(PROBLEM, m=m), KERNEL_NAMES)] == [nearest]
 
 
 def test_a_measured_kernel_that_cannot_run_gives_way():
@@ -255,16 +266,21 @@ def test_a_measurement_is_carried_over_by_the_kernels_estimate():
     )
     rows = tuple(
         Measurement(m, 128, 32, "float16", "cuda.tiles", config, time)
-        for m, config, time in ((4096, "coarse", 10.0), (4096, "fine", 12.0), (64, "fine", 1.0))
+        for m, config, time in ((4096, "coarse", 10.0), (4096, "fine", 10.9), (64, "fine", 1.0))
     )
     table = Table(H200.name, (9, 0), rows)
     exact = table.predict(replace(PROBLEM, m=4096), [kernel])
-    assert [(each.config, each.microseconds) for each in exact] == [("coarse", 10), ("fine", 12)]
+    assert [(each.config, each.microseconds) for each in exact] == [("coarse", 10), ("fine", 10.9)]
     between = table.predict(replace(PROBLEM, m=4097), [kernel])
     assert [each.config for each in between] == ["fine", "coarse"]
     assert between[1].microseconds == 20
     choice = select(replace(PROBLEM, m=4097), Request(), [kernel], {}, table)
     assert (choice.config, "(4096, 128, 32)" in choice.why) == ("fine", True)
+
+    behind = [replace(row, microseconds=11.1) if row.config == "fine" else row for row in rows]
+    table = replace(table, measurements=tuple(behind))
+    between = table.predict(replace(PROBLEM, m=4097), [kernel])
+    assert [each.config for each in between] == ["coarse", "fine"]
 
 
 def just_in_time(name: str, *, ready: bool, **changes) -> Kernel:

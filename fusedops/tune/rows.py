@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fusedops import backends
-from fusedops.bench.table import MOST_OF_A_SHAPE, NEAR
+from fusedops.bench.table import MOST_OF_A_SHAPE
 from fusedops.registry import Measurement
+from fusedops.registry.table import NEAR
 from fusedops.tune.trial import Best, Session
 
 
