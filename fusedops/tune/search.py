@@ -12,7 +12,7 @@ from typing import Any
 from fusedops.registry import Kernel, Problem
 from fusedops.tune import counter_rules
 from fusedops.tune.attempts import Attempts, Stopped
-from fusedops.tune.judge import HOPELESS, compare, is_hopeless, verdict
+from fusedops.tune.judge import HOPELESS, compare, is_hopeless, modelled, verdict
 from fusedops.tune.neighbours import SIDES, Map
 from fusedops.tune.profiler import NoProfiler, Profiler
 from fusedops.tune.rules import Facts, advice, distinct_loads, next_round
@@ -48,10 +48,12 @@ class Search:
         space: Map,
         *,
         starts: Sequence[str] = (),
+        late_starts: Sequence[str] = (),
         rounds: int = ROUNDS,
         profiler: Profiler | None = None,
     ) -> None:
-        """starts: the configurations that the registry would take today."""
+        """starts: the configurations that the registry would take; late_starts: those that it would
+        take only since the search began, which are tried after all."""
         self._profiler = profiler or NoProfiler()
         self.decisions: list[str] = []
         self._kernel = kernel
@@ -59,6 +61,7 @@ class Search:
         self._map = space
         self._loads = distinct_loads(problem)
         self._starts = [*starts, str(space.space.configs[0])]
+        self._late_starts = late_starts
         self._own = [str(config) for config in kernel.configs(problem)]
         self._estimates = {
             name: kernel.estimate(problem, config) for name, config in space.configs.items()
@@ -69,13 +72,20 @@ class Search:
         self._settled: set[str] = set()
 
     def run(self) -> Best | None:
-        """The best found; None where nothing was right."""
+        """``best``, when there is nothing left to try."""
         try:
             self._baseline()
             self._families()
             self._improve()
+            for name in self._late_starts:
+                self._try(name, BASELINE, "what the registry would take since")
+            self._improve()
         except Stopped as why:
             self.decisions.append(f"stopped: {why}")
+        return self.best()
+
+    def best(self) -> Best | None:
+        """The best found so far; None where nothing was right."""
         if self._incumbent is None:
             return None
         tried = len(self._attempts.trials)
@@ -176,24 +186,18 @@ class Search:
         if trial.microseconds is None:
             return
         ratio = 1.0
-        if self._incumbent is not None and trial.incumbent_microseconds:
-            ratio = trial.microseconds / trial.incumbent_microseconds
-            ratio *= self._scores[self._incumbent.config]
+        if self._incumbent is not None and self._incumbent.microseconds:
+            beside = trial.incumbent_microseconds or self._incumbent.microseconds
+            ratio = trial.microseconds / beside * self._scores[self._incumbent.config]
         self._scores[trial.config] = ratio
-        if trial.verdict == ADOPTED:
+        first_of_another_run = self._incumbent is not None and trial.incumbent_microseconds is None
+        if trial.verdict == ADOPTED and not first_of_another_run:
             self._incumbent = trial
 
     def _rank_by_estimate(self, trial: Trial) -> None:
-        self._scores[trial.config] = self._modelled(trial)
+        self._scores[trial.config] = modelled(trial, self._own)
         best = min(self._scores, key=self._scores.__getitem__)
         self._incumbent = self._attempts.trials[best]
-
-    def _modelled(self, trial: Trial) -> tuple[Any, ...]:
-        """The estimate; what it cannot tell apart, by the kernel's own order, then by residents."""
-        place = self._own.index(trial.config) if trial.config in self._own else len(self._own)
-        found = trial.resources
-        assert found is not None
-        return trial.estimate, place, -found.occupancy, found.registers
 
     def _standing(self, trial: Trial) -> str:
         if not self._attempts.bench.times_anything:
@@ -215,10 +219,9 @@ class Search:
             trial = replace(trial, microseconds=found.microseconds, verdict=ADOPTED, why=why)
             return self._profiled(trial)
         pair = [config, self._map.configs[self._incumbent.config]]
-        decided, why = REVERTED, ""
-        # Once more before it is adopted: of many candidates as fast as the best so far, one in
-        # forty seems faster by chance.
-        for rounds in (FEW_ROUNDS, self._rounds, self._rounds):
+        # A few rounds show what is hopeless. Once more before it is adopted: of many candidates as
+        # fast as the best so far, one in forty seems faster by chance.
+        for is_glance, rounds in ((True, FEW_ROUNDS), *[(False, self._rounds)] * 2):
             found = compare(*self._attempts.bench.times(pair, rounds))
             trial = replace(
                 trial,
@@ -230,10 +233,13 @@ class Search:
                 times = f"{found.ratio:.3g} times as long as the best so far"
                 why = f"{times} in {rounds} rounds, more than {HOPELESS}"
                 return replace(trial, verdict=REVERTED, why=why)
+            if is_glance:
+                continue
             decided, why = verdict(found)
-            if decided == REVERTED and rounds > FEW_ROUNDS:
+            trial = replace(trial, verdict=decided, why=why)
+            if decided == REVERTED:
                 break
-        return self._profiled(replace(trial, verdict=decided, why=why))
+        return self._profiled(trial)
 
     def _profiled(self, trial: Trial) -> Trial:
         if trial.verdict != ADOPTED:
