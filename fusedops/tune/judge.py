@@ -64,6 +64,16 @@ def _noise(ratios: Sequence[float]) -> float:
     return max(high - median, median - low)
 
 
+def computed(trial: Trial) -> str:
+    """What is known of one that was not timed, in words."""
+    found = trial.resources
+    assert found is not None
+    return (
+        f"{found.registers} registers and {found.shared_bytes} bytes of shared memory: occupancy "
+        f"{found.occupancy:.0%}, limited by {found.limiter}"
+    )
+
+
 def modelled(trial: Trial, own: Sequence[str]) -> tuple[Any, ...]:
     """What to rank what was not timed by: the estimate; what it cannot tell apart, by the kernel's
     own order, then by residents."""

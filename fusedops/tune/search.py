@@ -12,7 +12,7 @@ from typing import Any
 from fusedops.registry import Kernel, Problem
 from fusedops.tune import counter_rules
 from fusedops.tune.attempts import Attempts, Stopped
-from fusedops.tune.judge import HOPELESS, compare, is_hopeless, modelled, verdict
+from fusedops.tune.judge import HOPELESS, compare, computed, is_hopeless, modelled, verdict
 from fusedops.tune.neighbours import SIDES, Map
 from fusedops.tune.profiler import NoProfiler, Profiler
 from fusedops.tune.rules import Facts, advice, distinct_loads, next_round
@@ -210,7 +210,7 @@ class Search:
 
     def _judge(self, trial: Trial) -> Trial:
         if not self._attempts.bench.times_anything:
-            return replace(trial, why=_computed(trial))
+            return replace(trial, why=computed(trial))
         config = self._map.configs[trial.config]
         if self._incumbent is None:
             (samples,) = self._attempts.bench.times([config], self._rounds)
@@ -245,15 +245,6 @@ class Search:
         if trial.verdict != ADOPTED:
             return trial
         return replace(trial, profile=self._profiler.figures(trial))
-
-
-def _computed(trial: Trial) -> str:
-    found = trial.resources
-    assert found is not None
-    return (
-        f"{found.registers} registers and {found.shared_bytes} bytes of shared memory: occupancy "
-        f"{found.occupancy:.0%}, limited by {found.limiter}"
-    )
 
 
 def most_trials(size: int) -> int:

@@ -175,9 +175,9 @@ class Tuning:
         """Times of one run compare: those of all the kernels' best. One that fails has none."""
         calls = {}
         for place, (best, bench) in enumerate(finals):
-            with self.record.recorded(f"{of(shape, best.trial.kernel)} {best.trial.config}"):
-                with card_may_be_lost():
-                    calls[str(place)] = bench.call_of(best.trial.config)
+            what = f"{of(shape, best.trial.kernel)} {best.trial.config}"
+            with self.record.recorded(what), card_may_be_lost():
+                calls[str(place)] = bench.call_of(best.trial.config)
         with card_may_be_lost():
             times = samples(calls, self._plan.device, rounds=self._plan.rounds, warmup=1)
         medians = {place: statistics.median(each) / calls_each for place, each in times.items()}

@@ -96,7 +96,7 @@ class Best:
     microseconds: float | None = None
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Best:
+    def read(cls, document: Mapping[str, Any]) -> Best:
         """Raises TypeError or LookupError for what is none."""
         return cls(**{**document, "trial": Trial.of(document["trial"])})
 
@@ -153,6 +153,6 @@ class Session:
         document = json.loads(path.read_text())
         major, minor = document.pop("capability")
         trials = [Trial.of(each) for each in document.pop("trials")]
-        best = [Best.of(each) for each in document.pop("best")]
-        others = [Best.of(each) for each in document.pop("others", ())]
+        best = [Best.read(each) for each in document.pop("best")]
+        others = [Best.read(each) for each in document.pop("others", ())]
         return cls(capability=(major, minor), trials=trials, best=best, others=others, **document)
