@@ -135,7 +135,8 @@ def _tune(args: argparse.Namespace) -> int:
         return _refuse("nothing was tuned, for the reasons above")
     session = tuning.session()
     print(summary(session))
-    status = status or _write(session, args.out, args.json)
+    written = _write(session, args.out, args.json)
+    status = status or written
     if args.apply:
         status = status or _apply(session)
     wrong = any(trial.verdict == WRONG for trial in session.trials)

@@ -58,6 +58,9 @@ class Attempts:
         self._watch = watch
         self._estimate = estimate
 
+    def allow(self, more: int) -> None:
+        self._most += more
+
     def attempt(
         self, name: str, stage: str, reason: str, judge: Judge, best: Trial | None
     ) -> Trial:

@@ -42,7 +42,7 @@ def begin(
     late = [name for name in starts if name not in journal.starts]
     everything = Map(space, starts)
     size = len(everything.configs)
-    most = size if plan.exhaustive else min(size, most_trials(size) + len(late))
+    most = size if plan.exhaustive else most_trials(size)
     watch.searching(subject, most, journal.notice)
     attempts = Attempts(
         subject,

@@ -145,7 +145,8 @@ def _section(session: Session, group: Group, trials: Sequence[Trial]) -> Iterato
         yield f"Nothing was adopted{': cut short, ' if session.ended else ''}{session.ended}."
     for best in found:
         yield _verdict(session, group, best)
-        yield from _profile(session, best.trial)
+        if not session.target:
+            yield from _profile(session, best.trial)
 
 
 def _verdict(session: Session, group: Group, best: Best) -> str:

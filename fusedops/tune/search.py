@@ -73,15 +73,11 @@ class Search:
 
     def run(self) -> Best | None:
         """``best``, when there is nothing left to try."""
-        try:
-            self._baseline()
-            self._families()
-            self._improve()
-            for name in self._late_starts:
-                self._try(name, BASELINE, "what the registry would take since")
-            self._improve()
-        except Stopped as why:
-            self.decisions.append(f"stopped: {why}")
+        for part in (self._from_the_start, self._from_late_starts):
+            try:
+                part()
+            except Stopped as why:
+                self.decisions.append(f"stopped: {why}")
         return self.best()
 
     def best(self) -> Best | None:
@@ -90,6 +86,19 @@ class Search:
             return None
         tried = len(self._attempts.trials)
         return Best(self._incumbent, tried, len(self._map.configs), tuple(self.decisions))
+
+    def _from_the_start(self) -> None:
+        self._baseline()
+        self._families()
+        self._improve()
+
+    def _from_late_starts(self) -> None:
+        new = [name for name in self._late_starts if name not in self._attempts.trials]
+        self._attempts.allow(len(new))
+        for name in new:
+            self._try(name, BASELINE, "what the registry would take since")
+        if new:
+            self._improve()
 
     def _baseline(self) -> None:
         for name in dict.fromkeys(self._starts):
