@@ -12,7 +12,8 @@ from typing import Any
 from fusedops.registry import Kernel, Problem
 from fusedops.tune import counter_rules
 from fusedops.tune.attempts import Attempts, Stopped
-from fusedops.tune.judge import HOPELESS, compare, computed, is_hopeless, modelled, verdict
+from fusedops.tune.contest import contest
+from fusedops.tune.judge import computed, modelled
 from fusedops.tune.neighbours import SIDES, Map
 from fusedops.tune.profiler import NoProfiler, Profiler
 from fusedops.tune.rules import Facts, advice, distinct_loads, next_round
@@ -20,13 +21,12 @@ from fusedops.tune.trial import (
     ADOPTED,
     BASELINE,
     COMPUTED,
-    REVERTED,
     TILES,
     WARPS_AND_STAGES,
     Best,
     Trial,
 )
-from fusedops.tune.workbench import FEW_ROUNDS, ROUNDS
+from fusedops.tune.workbench import ROUNDS
 
 SHARE, FEW = 15, 7
 """A search tries at most one candidate of SHARE, or FEW: less than a tenth, so that even with the
@@ -220,37 +220,9 @@ class Search:
     def _judge(self, trial: Trial) -> Trial:
         if not self._attempts.bench.times_anything:
             return replace(trial, why=computed(trial))
-        config = self._map.configs[trial.config]
-        if self._incumbent is None:
-            (samples,) = self._attempts.bench.times([config], self._rounds)
-            found = compare(samples, samples)
-            why = "the first that is right: what follows is measured against it"
-            trial = replace(trial, microseconds=found.microseconds, verdict=ADOPTED, why=why)
-            return self._profiled(trial)
-        pair = [config, self._map.configs[self._incumbent.config]]
-        # A few rounds show what is hopeless. Once more before it is adopted: of many candidates as
-        # fast as the best so far, one in forty seems faster by chance.
-        for is_glance, rounds in ((True, FEW_ROUNDS), *[(False, self._rounds)] * 2):
-            found = compare(*self._attempts.bench.times(pair, rounds))
-            trial = replace(
-                trial,
-                microseconds=found.microseconds,
-                incumbent_microseconds=found.incumbent_microseconds,
-                noise=found.noise,
-            )
-            if is_hopeless(found):
-                times = f"{found.ratio:.3g} times as long as the best so far"
-                why = f"{times} in {rounds} rounds, more than {HOPELESS}"
-                return replace(trial, verdict=REVERTED, why=why)
-            if is_glance:
-                continue
-            decided, why = verdict(found)
-            trial = replace(trial, verdict=decided, why=why)
-            if decided == REVERTED:
-                break
-        return self._profiled(trial)
-
-    def _profiled(self, trial: Trial) -> Trial:
+        names = [trial.config] + ([self._incumbent.config] if self._incumbent else [])
+        configs = [self._map.configs[name] for name in names]
+        trial = contest(trial, configs, self._attempts.bench, self._rounds)
         if trial.verdict != ADOPTED:
             return trial
         return replace(trial, profile=self._profiler.figures(trial))
