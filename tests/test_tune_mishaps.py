@@ -76,6 +76,12 @@ def test_a_start_outside_the_space_is_tried_all_the_same(tmp_path, own_tables, m
     assert found.trials[0].config == found.best[0].trial.config == start
 
 
+def test_a_start_that_is_gone_is_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr(begin, "measured_starts", lambda kernel, problem: ["gone"])
+    status, found = tune(tmp_path, *SKINNY, "--budget", "0")
+    assert status == 0 and not found.failed
+
+
 def test_a_new_row_leaves_the_journal_as_it_is(tmp_path, own_tables, capsys):
     _, whole = tune(tmp_path, *SKINNY)
     chosen = whole.trials[3].config

@@ -524,10 +524,13 @@ def test_a_journal_says_where_its_search_began(tmp_path):
 def test_the_first_that_was_right_in_another_run_does_not_displace_a_better_one(tmp_path):
     path = tmp_path / "journal.jsonl"
     search(Machine(), path, most=1)
-    fastest = str(min(SPACE, key=smooth))
-    best, trials = search(Machine(), path, starts=[fastest])
-    assert trials[str(OWN[0])].verdict == ADOPTED
-    assert best.trial.config == fastest
+    fastest = min(SPACE, key=smooth)
+    run, attempts = searching(Machine(), path, starts=[str(fastest)])
+    best = run.run()
+    assert attempts.trials[str(OWN[0])].verdict == ADOPTED
+    assert best.trial.config == str(fastest)
+    slower = smooth(OWN[0]) / smooth(fastest)
+    assert run._scores[str(OWN[0])] == pytest.approx(slower, rel=0.1)  # drift of two runs
 
 
 def test_an_exhaustive_search_that_is_cut_short_has_a_best_so_far():
