@@ -120,6 +120,7 @@ def keep(session: Session, folder: Path) -> None:
             trials=(*before.trials, *session.trials),
             best=(*before.best, *session.best),
             skipped={**(before.skipped or {}), **(session.skipped or {})},
+            failed={**(before.failed or {}), **(session.failed or {})},
         )
     session.write(path)
     write_whole(folder / report.NAME, report.as_markdown(session, {}, NO_PLOTS))

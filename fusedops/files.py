@@ -14,4 +14,8 @@ def write_whole(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    try:
+        os.replace(unfinished, path)
+    except OSError:
+        unfinished.unlink()
+        raise

@@ -320,7 +320,13 @@ def test_a_second_run_goes_on_where_the_first_stopped(tmp_path, capsys, monkeypa
     monkeypatch.setattr(figures, "of_target", interrupted)
     status, found = tune(tmp_path, *arguments, out="other")
     assert status == 130 and len(found.trials) == 3
-    assert "the same command goes on" in capsys.readouterr().err
+    (so_far,) = found.best
+    assert so_far.trial in found.trials and found.ended == "interrupted"
+    said = capsys.readouterr()
+    assert "the same command goes on" in said.err and "best so far: interrupted" in said.out
+    text = (tmp_path / "other" / "report.md").read_text()
+    assert "Cut short: interrupted." in text and so_far.trial.config in text
+    assert "Nothing was adopted" not in text
     status, found = tune(tmp_path, *arguments, out="other")
     assert status == 0
     assert found.trials == whole.trials and found.best == whole.best
@@ -342,7 +348,9 @@ def test_a_budget_of_nothing_tries_nothing(tmp_path, capsys):
         "triton.skinny",
     )  # fmt: skip
     assert status == 0 and not found.trials and not found.best
-    assert "no candidate was found to be right" in capsys.readouterr().out
+    assert "nothing was tried: the time is spent" in capsys.readouterr().out
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Nothing was tried: the time is spent." in text and "none" not in text
 
 
 def test_gradients_kernels_are_tuned_by_name(tmp_path):
@@ -377,6 +385,12 @@ def test_compiled_instances_are_the_configurations_of_a_cuda_kernel(tmp_path):
         (["--allow-tf32", "--target", "sm_89"], "--allow-tf32"),
         (["--apply", "--target", "sm_89"], "nothing is timed"),
         (["--ncu", "--target", "sm_89"], "nothing runs"),
+        (["--rounds", "5", "--target", "sm_89"], "--rounds is 6 or more"),
+        (["--kernel", "", "--target", "sm_89"], "--kernel names no kernel; known: all, "),
+        (["--kernel", "torch.reference", "--target", "sm_89"], "PyTorch's own"),
+        (["--out", "/dev/null/x", "--target", "sm_89"], "--out: /dev/null/x cannot be written"),
+        (["--json", "/dev", "--target", "sm_89"], "--json: /dev cannot be written: it is a folder"),
+        (["--json", "/dev/null/x", "--target", "sm_89"], "--json: /dev/null/x cannot be written"),
     ],
 )
 def test_nonsense(arguments, said, tmp_path, capsys):
@@ -528,6 +542,54 @@ def test_what_the_registry_takes_is_timed_beside_a_kernel_that_is_tuned_alone(mo
     assert not run_on_cpu(monkeypatch, CUTS, others=(other,)).others
 
 
+def test_what_fails_at_the_end_of_a_shape_leaves_what_was_found(monkeypatch):
+    other = replace(cpu_kernel((Rows(32),)), name="test.other")
+
+    def choose(problem, request):
+        raise KeyError("gone")
+
+    monkeypatch.setattr(session, "choose", choose)
+    found = run_on_cpu(monkeypatch, CUTS, others=(other,))
+    assert list(found.failed) == ["256x64x64, what the registry takes today"]
+    assert found.best[0].microseconds > 0
+
+    monkeypatch.setattr(session, "choose", lambda *words: Choice(other, Rows(32), "so"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    lost = LookupError("no configuration of that name")
+
+    def call_of(self, name):
+        if name != "rows256":
+            raise lost
+        return plain(self, name)
+
+    plain = session.CardBench.call_of
+    monkeypatch.setattr(session.CardBench, "call_of", call_of)
+    found = run_on_cpu(monkeypatch, CUTS, others=(other,))
+    assert list(found.failed) == ["256x64x64 test.other rows32"]
+    assert found.best[0].microseconds > 0 and found.others[0].microseconds is None
+    assert [row.config for row in rows(found)] == ["rows256"]
+
+
+def test_interrupted_as_the_best_are_timed_together_they_are_in_the_session(monkeypatch):
+    def interrupted(*words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.Tuning, "_together", interrupted)
+    kept = []
+    plain = session.Tuning.run
+
+    def run(self):
+        with pytest.raises(KeyboardInterrupt):
+            plain(self)
+        kept.append(self)
+
+    monkeypatch.setattr(session.Tuning, "run", run)
+    monkeypatch.setattr(session, "choose", lambda *words: Choice(cpu_kernel(CUTS), CUTS[0], "so"))
+    found = run_on_cpu(monkeypatch, CUTS)
+    assert found.ended == "interrupted"
+    assert found.best[0].trial.config == "rows256" and not rows(found)
+
+
 def test_the_gradients_work_knows_right_from_wrong():
     done = work.Backward((40, 24, 1), torch.float32, CPU)
     kernel = backends.REFERENCE_BACKWARD
@@ -583,7 +645,7 @@ def test_figures_of_a_loaded_kernel_are_the_drivers():
 def test_a_run_on_the_card(shape, tmp_path):
     kernels = "triton.tiled,cuda.sm80_multistage,triton.backward"
     status, found = tune(
-        tmp_path, "--shape", shape, "--dtype", "float16", "--kernel", kernels, "--rounds", "5"
+        tmp_path, "--shape", shape, "--dtype", "float16", "--kernel", kernels, "--rounds", "6"
     )
     assert status == 0
     assert {each.trial.kernel for each in found.best} == set(kernels.split(","))

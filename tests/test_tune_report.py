@@ -11,6 +11,7 @@ import pytest
 from fusedops.bench.peaks import PEAKS
 from fusedops.registry import H200
 from fusedops.tune import plots, report
+from fusedops.tune.rows import rows as rows_of
 from fusedops.tune.trial import (
     ADOPTED,
     BASELINE,
@@ -153,7 +154,7 @@ def computed() -> Session:
 def test_for_a_card_that_is_not_here_nothing_is_timed(tmp_path):
     text = report.as_markdown(computed(), {})
     assert "For sm_89, without the card" in text
-    assert f"**Winner: triton.tiled {FASTER.config}**, by what was computed of it." in text
+    assert f"**The best of triton.tiled {FASTER.config}**, by what was computed of it." in text
     bars = plots.fastest(computed().trials)
     assert [(value, each.config) for _, value, each in bars] == [
         (1.0, FASTER.config),
@@ -251,3 +252,25 @@ def test_time_by_configuration_puts_the_fastest_first():
     (drawn,) = [(words, more) for name, words, more in axes.calls if name == "barh"]
     assert list(drawn[0][1]) == [200.0, 250.0, 250.0, 260.0]
     assert [shade for _, shade in drawn[1]["color"]] == [1.0, *(plots.FAINT,) * 3]
+
+
+def test_a_session_is_read_as_it_was_written(tmp_path):
+    beside = Best(replace(FASTER, kernel="cuda.simt"), 0, 0, [], 210.0)
+    whole = replace(SESSION, others=[beside], failed={"a": "b"}, ended="interrupted")
+    path = tmp_path / "session.json"
+    whole.write(path)
+    found = Session.read(path)
+    assert found.others == [beside]
+    assert (found.failed, found.ended) == ({"a": "b"}, "interrupted")
+    assert [row.kernel for row in rows_of(found)][:1] == ["triton.tiled"]
+
+
+def test_nothing_says_that_modelled_times_of_two_kernels_compare():
+    other = replace(FASTER, kernel="cuda.simt", microseconds=None, estimate=9.0, profile=None)
+    whole = computed()
+    two = replace(whole, best=(*whole.best, Best(other, 1, 9)), trials=(*whole.trials, other))
+    text = report.as_markdown(two, {})
+    assert "Winner" not in text and "## The best of each kernel" in text
+    for kernel in ("triton.tiled", "cuda.simt"):
+        assert f"**The best of {kernel} {FASTER.config}**, by what was computed of it." in text
+        assert f"| {kernel} | {FASTER.config} | - | - |" in text

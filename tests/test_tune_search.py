@@ -163,7 +163,7 @@ def search(*words, **more):
     return run.run(), attempts.trials
 
 
-def exhaustive(machine, configs=SPACE):
+def exhaustive(machine, configs=SPACE, out_of_time=lambda: False):
     named = {str(each): each for each in configs}
     attempts = Attempts(
         SUBJECT,
@@ -171,7 +171,7 @@ def exhaustive(machine, configs=SPACE):
         machine,
         Journal(None, {}),
         most=len(named),
-        out_of_time=lambda: False,
+        out_of_time=out_of_time,
         watch=Silent(),
         estimate=lambda config: estimate(None, config),
     )
@@ -383,8 +383,9 @@ def test_a_journal_of_another_search_is_set_aside_with_a_word(tmp_path):
     assert (tmp_path / "journal.aside1").read_bytes() == before
     path.write_text("no journal\n")
     assert "journal.aside2" in Journal(path, HEADER).notice
-    path.write_text('{"header": {}}\n{"trial": 3}\n')
-    assert "aside3" in Journal(path, {}).notice
+    for text in ('{"header": {}}\n', '{"header": 3, "starts": []}\n', "[]\n"):
+        path.write_text(text)
+        assert "it is no journal" in Journal(path, {}).notice
 
 
 def test_a_journal_is_written_before_the_next_candidate_is_begun(tmp_path):
@@ -495,3 +496,81 @@ def test_a_better_start_from_a_table_is_kept():
     best, trials = search(Machine(), starts=[str(fastest)])
     assert best.trial.config == str(fastest)
     assert next(iter(trials)) == str(fastest)
+
+
+def test_a_start_from_after_the_journal_is_tried_after_all(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    slow = max(SPACE, key=smooth)
+    whole, trials = search(Machine(), path, starts=[str(slow)])
+    new = next(str(each) for each in SPACE if str(each) not in trials)
+    best, resumed = search(
+        Machine(cost=lambda each: 1.0 if str(each) == new else smooth(each)),
+        path,
+        starts=[str(slow)],
+        late_starts=[new, str(slow)],
+    )
+    assert best.trial.config == new
+    assert {**trials, new: resumed[new]} == resumed
+    assert whole.trial.config in trials
+
+
+def test_a_journal_says_where_its_search_began(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Journal(path, HEADER, ["a"])
+    again = Journal(path, HEADER, ["b"])
+    assert again.starts == ["a"] and not again.notice
+
+
+def test_the_first_that_was_right_in_another_run_does_not_displace_a_better_one(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    search(Machine(), path, most=1)
+    fastest = min(SPACE, key=smooth)
+    run, attempts = searching(Machine(), path, starts=[str(fastest)])
+    best = run.run()
+    assert attempts.trials[str(OWN[0])].verdict == ADOPTED
+    assert best.trial.config == str(fastest)
+    slower = smooth(OWN[0]) / smooth(fastest)
+    assert run._scores[str(OWN[0])] == pytest.approx(slower, rel=0.1)  # drift of two runs
+
+
+def test_an_exhaustive_search_that_is_cut_short_has_a_best_so_far():
+    machine = Machine()
+    left = iter([False] * 3 + [True])
+    best = exhaustive(machine, out_of_time=lambda: next(left))
+    assert best.trials == 3 and best.trial.verdict == ADOPTED
+    best = exhaustive(Machine(times_anything=False))
+    assert best.trial.verdict == "computed" and best.trials == len(SPACE)
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_search_of_few_rounds_adopts_nothing_but_its_first(rounds):
+    _, trials = search(Machine(), rounds=rounds)
+    assert [each.verdict for each in trials.values()].count(ADOPTED) == 1
+
+
+def test_a_damaged_line_costs_its_own_trial_alone(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    whole, trials = search(Machine(), path)
+    lines = path.read_text().splitlines()
+    for place, damage in ((5, '{"trial": 3}'), (7, "\x00\x00"), (9, '{"trial": {"shape": 1}}')):
+        lines[place] = damage
+    path.write_text("\n".join(lines) + "\n")
+    notice = Journal(path, HEADER).notice
+    assert f"{len(trials) - 3} trials found" in notice and "damaged lines, dropped: 3" in notice
+    again = Machine()
+    best, resumed = search(again, path)
+    assert len(again.compiled) == 3
+    assert best == whole and list(resumed) == list(trials)
+    assert not list(tmp_path.glob("*.aside*"))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 60), st.one_of(st.binary(max_size=40), st.text(max_size=9).map(json.dumps)))
+def test_no_damage_to_a_line_ends_a_run(tmp_path_factory, place, damage):
+    path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
+    search(Machine(), path)
+    lines = path.read_bytes().splitlines()
+    lines[place % len(lines)] = damage if isinstance(damage, bytes) else damage.encode()
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    best, _ = search(Machine(), path)
+    assert best is not None

@@ -3,8 +3,8 @@
 Each candidate is compiled and its registers, spills and occupancy are read; it is checked against
 the error bound, and timed in turn with the best so far. A change is kept if it gains 2 % and more
 than the noise. With --target nothing is timed. Trials are journalled in --out: the same command
-goes on where it was interrupted. Exit status: 1 where a candidate of ours was wrong, 2 where the
-request makes no sense here.
+goes on where it was interrupted. Exit status: 1 where a candidate of ours was wrong or a search
+failed, 2 where the request makes no sense here or a named kernel can run none of the shapes.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from fusedops import backends
 from fusedops.bench.peaks import FP16_ACCUMULATION
 from fusedops.bench.report import microseconds
 from fusedops.bench.workload import shape_name
 from fusedops.cli import arguments
-from fusedops.registry import CARDS, Kernel
+from fusedops.cli.tune_request import ALL, names, nonsense, wanted
+from fusedops.registry import CARDS
+from fusedops.tune.judge import LEAST_ROUNDS
 from fusedops.tune.trial import WRONG, Session
 
-ALL = "all"
 MOST_JOBS = 8
 
 
@@ -65,7 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=max(1, min(MOST_JOBS, (os.cpu_count() or 1) // 2)),
         help="processes that compile ahead (default here: %(default)s)",
     )
-    parser.add_argument("--rounds", type=arguments.positive, default=15, help="default: 15")
+    parser.add_argument(
+        "--rounds",
+        type=arguments.positive,
+        default=15,
+        help=f"{LEAST_ROUNDS} or more; default: 15",
+    )
     parser.add_argument(
         "--ncu", action="store_true", help="have Nsight Compute look at what is adopted"
     )
@@ -79,8 +83,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @torch.no_grad()
 def main(args: argparse.Namespace) -> int:
     if complaint := next(nonsense(args), None):
-        print(complaint, file=sys.stderr)
-        return 2
+        return _refuse(complaint)
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(args.out / ".lock", timeout=0):
+            return _tune(args)
+    except Timeout:
+        return _refuse(f"another run is at work in {args.out}: give this one another --out")
+
+
+def _refuse(why: str) -> int:
+    print(why, file=sys.stderr)
+    return 2
+
+
+def _tune(args: argparse.Namespace) -> int:
     from fusedops.cli.bench import allow
     from fusedops.tune.plan import Plan
     from fusedops.tune.progress import watcher
@@ -91,7 +109,7 @@ def main(args: argparse.Namespace) -> int:
     plan = Plan(
         shapes=list(dict.fromkeys(shape for each in args.shape for shape in each)),
         dtype=args.dtype,
-        kernels=wanted(args.kernel),
+        kernels=wanted(names(args.kernel)),
         device=torch.device("cpu" if args.target else "cuda"),
         target=CARDS[args.target] if args.target else None,
         architecture=args.target or "",
@@ -112,18 +130,39 @@ def main(args: argparse.Namespace) -> int:
             status = _cut_short("interrupted", args.out, 130)
         except CardLost as lost:
             status = _cut_short(f"the card answers no more, {lost}", args.out, 1)
-    from fusedops.tune import report
-
+    unable = [each.name for each in plan.kernels if each.name not in tuning.searched]
+    if not (tuning.searched or tuning.record.failed or status):
+        return _refuse("nothing was tuned, for the reasons above")
     session = tuning.session()
-    for path in (args.out / "session.json", args.json):
-        if path is not None:
-            session.write(path)
     print(summary(session))
-    print(f"report: {report.write(session, args.out)}")
+    written = _write(session, args.out, args.json)
+    status = status or written
     if args.apply:
         status = status or _apply(session)
     wrong = any(trial.verdict == WRONG for trial in session.trials)
-    return status or int(wrong)
+    if status or wrong or session.failed:
+        return status or 1
+    if unable and ALL not in names(args.kernel):
+        return _refuse(f"not tuned: {', '.join(unable)}, for the reasons above")
+    return 0
+
+
+def _write(session: Session, folder: Path, copy: Path | None) -> int:
+    """Each of the files, though another cannot be written."""
+    from fusedops.tune import report
+
+    status = 0
+    for path in (folder / "session.json", copy):
+        if path is not None:
+            try:
+                session.write(path)
+            except OSError as error:
+                status = _refuse(f"{path} cannot be written: {error.strerror}")
+    try:
+        print(f"report: {report.write(session, folder)}")
+    except OSError as error:
+        status = _refuse(f"the report cannot be written: {error.strerror}")
+    return status
 
 
 def _apply(session: Session) -> int:
@@ -148,62 +187,6 @@ def _cut_short(why: str, folder: Path, status: int) -> int:
     return status
 
 
-def nonsense(args: argparse.Namespace) -> Iterator[str]:
-    """Why the request makes no sense, before anything is tried."""
-    known = {ALL, *(each.name for each in _every_kernel())}
-    unknown = [name for name in args.kernel.split(",") if name not in known]
-    if unknown:
-        yield f"unknown kernel {', '.join(unknown)}; known: {', '.join(sorted(known))}"
-    if complaint := arguments.misplaced_switch(args, args.dtype):
-        yield complaint
-    if args.target is None and not torch.cuda.is_available():
-        yield (
-            "there is no CUDA device here, and a CPU's kernels have one configuration each: there "
-            f"is nothing to tune. --target {' or '.join(CARDS)} compiles candidates for a card "
-            "that need not be here, and chooses by registers and the kernels' own estimates"
-        )
-    if args.ncu and args.target is not None:
-        yield "--ncu looks at a kernel as it runs, and with --target nothing runs"
-    if args.apply and args.allow_fp16_accumulation:
-        yield "--apply with --allow-fp16-accumulation would leave sums in float32 without a row"
-    if args.apply and args.target is not None:
-        yield "--apply writes measured times, and with --target nothing is timed"
-    if args.budget is not None and not args.budget >= 0:
-        yield f"--budget is a number of seconds from 0 up; got {args.budget}"
-    for path in (args.out, args.json):
-        if path is not None and not os.access(_existing(path.parent), os.W_OK):
-            yield f"{path} cannot be written"
-    if args.out.exists() and not args.out.is_dir():
-        yield f"--out: {args.out} is there, and is no folder"
-
-
-def _existing(folder: Path) -> Path:
-    folder = folder.resolve()
-    while not folder.exists():
-        folder = folder.parent
-    return folder
-
-
-def _every_kernel() -> list[Kernel]:
-    return [
-        kernel
-        for kernel in (*backends.kernels(), *backends.backward_kernels())
-        if kernel.backend != "reference"
-    ]
-
-
-def wanted(names: str) -> list[Kernel]:
-    """Those of the operator, or those that are named."""
-    chosen = names.split(",")
-    backward = {kernel.name for kernel in backends.backward_kernels()}
-    not_of_all = {each.name for each in _every_kernel() if each.backend == "cpu"} | backward
-    return [
-        kernel
-        for kernel in _every_kernel()
-        if kernel.name in chosen or (ALL in chosen and kernel.name not in not_of_all)
-    ]
-
-
 def summary(session: Session) -> str:
     """The best of each kernel, for each shape."""
     lines = [f"{session.device}{' (nothing timed)' if session.target else ''}, {session.method}"]
@@ -219,5 +202,7 @@ def summary(session: Session) -> str:
             + (f"{best.trials} of {best.of} tried" if best.of else "what the registry takes today")
         )
     if not session.best:
-        lines.append("no candidate was found to be right")
+        lines.append(session.without_best())
+    elif session.ended:
+        lines.append(f"that is the best so far: {session.ended}")
     return "\n".join(lines)

@@ -14,6 +14,10 @@ Judge = Callable[[Trial], Trial]
 """Times a candidate that is right, and gives the verdict."""
 
 
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
 class Stopped(Exception):
     """No more candidates are to be started: why."""
 
@@ -54,6 +58,9 @@ class Attempts:
         self._watch = watch
         self._estimate = estimate
 
+    def allow(self, more: int) -> None:
+        self._most += more
+
     def attempt(
         self, name: str, stage: str, reason: str, judge: Judge, best: Trial | None
     ) -> Trial:
@@ -79,8 +86,7 @@ class Attempts:
             if trial.verdict == COMPUTED:
                 trial = judge(trial)
         except Exception as error:  # a compiler or a card may fail in any way
-            first_line = next(iter(str(error).splitlines()), "")
-            why = f"{type(error).__name__}: {first_line}"
+            why = f"{type(error).__name__}: {first_line(error)}"
             trial = replace(trial, verdict=FAILED, why=why)
             lost = error if isinstance(error, CardLost) else None
         self._journal.append(trial)

@@ -11,6 +11,7 @@ import torch
 from fusedops.registry import Kernel
 from fusedops.timing import samples
 from fusedops.tune import figures
+from fusedops.tune.named import named
 from fusedops.tune.pool import Pool
 from fusedops.tune.trial import Resources
 from fusedops.tune.work import Work
@@ -66,8 +67,7 @@ class CardBench:
 
     def call_of(self, name: str) -> Callable[[], object]:
         """The same, of a configuration of that name."""
-        configs = self._kernel.tuned_over(self._work.problem).configs
-        return self.call(next(each for each in configs if str(each) == name))
+        return self.call(named(self._kernel, self._work.problem, name))
 
 
 @contextmanager

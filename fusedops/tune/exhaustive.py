@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from fusedops.tune.attempts import Attempts, Stopped
-from fusedops.tune.judge import HOPELESS, compare
-from fusedops.tune.trial import ADOPTED, REVERTED, TILES, Best, Trial
+from fusedops.tune.judge import HOPELESS, compare, modelled
+from fusedops.tune.trial import ADOPTED, COMPUTED, REVERTED, TILES, Best, Trial
 from fusedops.tune.workbench import FEW_ROUNDS, ROUNDS
 
 MOST_OF_A_FRONT = 24
@@ -24,9 +24,10 @@ class Exhaustive:
         self._configs = configs
         self._rounds = rounds
         self._times: dict[str, float] = {}
+        self._fastest: Trial | None = None
+        self._decisions: tuple[str, ...] = ()
 
     def run(self) -> Best | None:
-        decisions: tuple[str, ...] = ()
         try:
             self._attempts.bench.expect(list(self._configs.values()))
             for name in self._configs:
@@ -34,11 +35,25 @@ class Exhaustive:
                 if trial.microseconds is not None:
                     self._times[name] = trial.microseconds
         except Stopped as why:
-            decisions = (f"stopped: {why}",)
-        best = self._fastest() if self._times else None
+            self._decisions = (f"stopped: {why}",)
+        if self._times:
+            self._fastest = self._fastest_of_the_front()
+        return self.best()
+
+    def best(self) -> Best | None:
+        """The best found so far; None where nothing was right."""
+        best = self._fastest or self._best_so_far()
         if best is None:
             return None
-        return Best(best, len(self._attempts.trials), len(self._configs), decisions)
+        return Best(best, len(self._attempts.trials), len(self._configs), self._decisions)
+
+    def _best_so_far(self) -> Trial | None:
+        """By a time or a few; where nothing is timed, as a search chooses."""
+        trials = self._attempts.trials
+        if self._times:
+            return replace(trials[min(self._times, key=self._times.__getitem__)], verdict=ADOPTED)
+        computed = [each for each in trials.values() if each.verdict == COMPUTED]
+        return min(computed, key=lambda each: modelled(each, ()), default=None)
 
     def _judge(self, trial: Trial) -> Trial:
         if not self._attempts.bench.times_anything:
@@ -53,7 +68,7 @@ class Exhaustive:
         why = f"{found.microseconds:.4g} us in {rounds} rounds"
         return replace(trial, microseconds=found.microseconds, verdict=REVERTED, why=why)
 
-    def _fastest(self) -> Trial:
+    def _fastest_of_the_front(self) -> Trial:
         """Of the front, timed together."""
         names = sorted(self._times, key=self._times.__getitem__)
         limit = HOPELESS * self._times[names[0]]

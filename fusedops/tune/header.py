@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,8 @@ from typing import Any
 from fusedops import native, triton_kernels
 from fusedops.bench.report import versions
 from fusedops.bench.workload import shape_name
-from fusedops.registry import Problem
+from fusedops.registry import Problem, Space
 from fusedops.tune.journal import digest
-from fusedops.tune.neighbours import Map
 from fusedops.tune.plan import Plan
 from fusedops.tune.trial import Shape
 
@@ -35,8 +34,7 @@ def header(
     plan: Plan,
     problem: Problem,
     subject: Subject,
-    space: Map,
-    starts: Sequence[str],
+    space: Space,
     profiler: str,
 ) -> Mapping[str, Any]:
     """All that decides what is tried, and what comes of it."""
@@ -47,7 +45,6 @@ def header(
         "versions": versions(),
         "code": code_digest(),
         "space": digest(space.configs),
-        "starts": list(starts),
         "rounds": plan.rounds,
         "profiler": profiler,
     }

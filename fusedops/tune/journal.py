@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 from fusedops.tune.trial import Trial
 
 Header = Mapping[str, Any]
+NO_LINE = (ValueError, TypeError, LookupError, AttributeError)
+"""What reading a damaged one raises."""
 
 
 def digest(configs: Iterable[object]) -> str:
@@ -23,13 +25,17 @@ def digest(configs: Iterable[object]) -> str:
 class Journal:
     """What was tried under a header: the card, the versions, the problem, the space.
 
-    finished: by the configuration's name, what was found under the same header. notice: a word on
-    what was there before, or "".
+    finished: by the configuration's name, what was found under the same header. starts: where the
+    search in it began, which need not be where one would begin now: each verdict stands beside the
+    best that was found until then, so trials are of use in their own order. notice: a word on what
+    was there before, or "".
     """
 
-    def __init__(self, path: Path | None, header: Header) -> None:
+    def __init__(self, path: Path | None, header: Header, starts: Sequence[str] = ()) -> None:
         self.finished: dict[str, Trial] = {}
+        self.starts = list(starts)
         self.notice = ""
+        self._damaged = 0
         self._path = path
         self._header = json.loads(json.dumps(header))
         if path is None:
@@ -39,9 +45,11 @@ class Journal:
         if whole:
             os.truncate(path, whole)  # a torn last line would spoil the next
         else:
-            self._write({"header": self._header})
-        if self.finished:
+            self._write({"header": self._header, "starts": self.starts})
+        if self.finished or self._damaged:
             self.notice = f"{path.name}: {len(self.finished)} trials found, not to be repeated"
+        if self._damaged:
+            self.notice += f"; damaged lines, dropped: {self._damaged}"
 
     def append(self, trial: Trial) -> None:
         """The trial is on disk when this returns."""
@@ -65,17 +73,23 @@ class Journal:
             path.unlink()
             return 0
         try:
-            header = json.loads(lines[0])["header"]
-            trials = [Trial.of(json.loads(line)["trial"]) for line in lines[1:]]
-        except (ValueError, TypeError, LookupError):
-            self._set_aside(path, "it is no journal of a search")
-            return 0
-        if header != self._header:
+            first = json.loads(lines[0])
+            header, starts = first["header"], [str(each) for each in first["starts"]]
             keys = sorted({*header, *self._header})
             other = [key for key in keys if header.get(key) != self._header.get(key)]
+        except NO_LINE:
+            self._set_aside(path, "it is no journal of a search")
+            return 0
+        if other:
             self._set_aside(path, f"it is of another search: {', '.join(other)} differ")
             return 0
-        self.finished = {trial.config: trial for trial in trials}
+        self.starts = starts
+        for line in lines[1:]:
+            try:
+                trial = Trial.of(json.loads(line)["trial"])
+                self.finished[trial.config] = trial
+            except NO_LINE:
+                self._damaged += 1
         return path.stat().st_size - len(torn)
 
     def _set_aside(self, path: Path, why: str) -> None:

@@ -18,9 +18,13 @@ STAGE_STEPS = 0.5
 class Map:
     """A space's configurations by name, and how they lie to each other."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, starts: Mapping[str, Any] | None = None) -> None:
+        """starts: configurations by name that may lie outside the space, and are tried as well."""
         self.space = space
-        self.configs: Mapping[str, Any] = {str(config): config for config in space.configs}
+        self.configs: Mapping[str, Any] = {
+            **{str(config): config for config in space.configs},
+            **(starts or {}),
+        }
         self._parameters = {name: space.parameters(each) for name, each in self.configs.items()}
 
     def parameters(self, name: str) -> Parameters:

@@ -17,6 +17,7 @@ from fusedops.bench.peaks import TF32
 from fusedops.cli import arguments
 from fusedops.registry import Kernel, Problem
 from fusedops.tune import work
+from fusedops.tune.named import named
 from fusedops.tune.trial import Shape
 
 
@@ -68,21 +69,18 @@ def prepared(
     if element is torch.float16 and found.reasons(done.problem):  # it may add in float16
         torch.backends.cuda.matmul.allow_fp16_accumulation = True
         done = make(shape, element, where)
-    launch = found.prepare(done.problem, named(found, done.problem, config))
+    launch = found.prepare(done.problem, configuration(found, done.problem, config))
     return done.call(launch, found.accumulation(done.problem))
 
 
-def named(kernel: Kernel, problem: Problem, config: str) -> Any:
-    """The kernel's configuration of that name."""
+def configuration(kernel: Kernel, problem: Problem, config: str) -> Any:
+    """The kernel's configuration of that name; "" is the only one of a kernel that has no choice.
+
+    Raises LookupError, or ValueError where the kernel cannot run the problem.
+    """
     if reasons := kernel.reasons(problem):
         raise ValueError(f"{kernel.name} cannot run it: {'; '.join(reasons)}")
-    for each in kernel.configs(problem):
-        if config in (str(each), "" if each is None else str(each)):
-            return each
-    found = kernel.config_named(problem, config)
-    if found is None:
-        raise LookupError(f"{kernel.name} has no configuration {config!r} for {problem}")
-    return found
+    return named(kernel, problem, config or str(None))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import torch
 from fusedops import backends
 from fusedops.plans import fp32_precision
 from fusedops.registry import BackwardProblem, Card, Kernel, Problem, backward_problem
-from fusedops.tables import table_for
 from fusedops.tune import work
 from fusedops.tune.trial import Shape
 from fusedops.tune.workbench import ROUNDS
@@ -51,10 +50,3 @@ def problem_on(card: Card, shape: Shape, dtype: torch.dtype, kernel: Kernel) -> 
         m, n, dtype, steps=work.steps(dtype), bias_dtype=dtype
     )
     return card.place(placed)
-
-
-def measured_starts(kernel: Kernel, problem: Problem) -> list[str]:
-    """What the tables say is this kernel's fastest, measured here or near."""
-    table = None if isinstance(problem, BackwardProblem) else table_for(problem)
-    predicted = [] if table is None else table.predict(problem, [kernel])
-    return [str(each.config) for each in predicted[:1]]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any
 
@@ -27,11 +30,17 @@ class Pool:
         if self._workers is None:
             # Spawned: a process with a CUDA context cannot be forked.
             spawn = multiprocessing.get_context("spawn")
-            self._workers = ProcessPoolExecutor(self._jobs, mp_context=spawn)
+            self._workers = ProcessPoolExecutor(
+                self._jobs, mp_context=spawn, initializer=_end_with_the_parent
+            )
         for config in configs:
             key = (kernel, problem, config)
             if key not in self._under_way:
-                task = self._workers.submit(_compile, kernel.name, problem, config)
+                try:
+                    task = self._workers.submit(_compile, kernel.name, problem, config)
+                except BrokenProcessPool:  # killed, for its memory perhaps
+                    self._jobs = 1
+                    return
                 self._under_way[key] = task
 
     def wait(self, kernel: Kernel, problem: Problem, config: Any) -> None:
@@ -51,6 +60,18 @@ class Pool:
     def close(self) -> None:
         if self._workers is not None:
             self._workers.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_the_parent() -> None:
+    """However the parent ends: a worker that waits for work never hears of a parent's kill."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _compile(kernel_name: str, problem: Problem, config: Any) -> None:

@@ -69,21 +69,17 @@ def as_markdown(session: Session, pictures: Mapping[str, str], missing: str = ""
     return "\n\n".join(parts) + "\n"
 
 
-def winner(session: Session, group: Group) -> Best | None:
-    """The fastest of the kernels' best; of those that nobody timed, the one modelled fastest."""
+def winners(session: Session, group: Group) -> list[Best]:
+    """The fastest of the kernels' best; each of them where they were not timed together, since
+    neither modelled times nor those of different runs compare."""
     found = [each for each in session.best if plots.group_of(each.trial) == group]
-    return min(found, key=_order, default=None)
+    timed = [(each.microseconds, each) for each in found if each.microseconds is not None]
+    return [min(timed, key=lambda pair: pair[0])[1]] if timed else found
 
 
 def time_of(best: Best) -> float | None:
     """Microseconds: beside the other kernels' best, or else as it was tried."""
     return best.trial.microseconds if best.microseconds is None else best.microseconds
-
-
-def _order(best: Best) -> tuple[bool, bool, float]:
-    time = time_of(best)
-    modelled = best.trial.estimate
-    return time is None, time is None and modelled is None, time or modelled or 0.0
 
 
 def floor(session: Session, group: Group) -> float | None:
@@ -111,25 +107,28 @@ def _head(session: Session) -> Iterator[str]:
         yield f"Times are medians, {session.method}; every error was held to its bound first."
     if session.profiled:
         yield f"Profiler: {session.profiled.rstrip('.')}."
-    if session.skipped:
-        yield "Left out:\n" + "\n".join(f"- {what}: {why}" for what, why in session.skipped.items())
+    if session.ended:
+        yield f"Cut short: {session.ended}. What follows is the best so far."
+    for title, found in (("Failed", session.failed), ("Left out", session.skipped)):
+        if found:
+            yield f"{title}:\n" + "\n".join(f"- {what}: {why}" for what, why in found.items())
 
 
 def _summary(session: Session) -> Iterator[str]:
     titles = ("M x N x K", "kernel", "configuration", "us", "% of the floor", "tried")
     rows = []
     for group in plots.by_shape(session.trials):
-        best = winner(session, group)
-        if best is None:
+        found = winners(session, group)
+        if not found:
             rows.append([plots.title(group), "none", *("-",) * 4])
-            continue
-        least, time = floor(session, group), time_of(best)
-        share = f"{100 * least / time:.0f}" if least and time else "-"
-        names = (best.trial.kernel, best.trial.config)
-        tried = f"{best.trials} of {best.of}"
-        rows.append([plots.title(group), *names, microseconds(time), share, tried])
-    yield "## Winners"
-    yield table(titles, rows)
+        for best in found:
+            least, time = floor(session, group), time_of(best)
+            share = f"{100 * least / time:.0f}" if least and time else "-"
+            names = (best.trial.kernel, best.trial.config)
+            tried = f"{best.trials} of {best.of}"
+            rows.append([plots.title(group), *names, microseconds(time), share, tried])
+    yield "## The best of each kernel" if session.target else "## Winners"
+    yield table(titles, rows) if rows else f"{session.without_best().capitalize()}."
 
 
 def _section(session: Session, group: Group, trials: Sequence[Trial]) -> Iterator[str]:
@@ -141,16 +140,18 @@ def _section(session: Session, group: Group, trials: Sequence[Trial]) -> Iterato
                 f"{number}. {each}" for number, each in enumerate(best.decisions, 1)
             )
             yield f"What the rules said of {best.trial.kernel}:\n\n{decided}"
-    best_of_all = winner(session, group)
-    if best_of_all is None:
-        yield "Nothing was adopted."
-        return
-    yield _verdict(session, group, best_of_all)
-    yield from _profile(session, best_of_all.trial)
+    found = winners(session, group)
+    if not found:
+        yield f"Nothing was adopted{': cut short, ' if session.ended else ''}{session.ended}."
+    for best in found:
+        yield _verdict(session, group, best)
+        if not session.target:
+            yield from _profile(session, best.trial)
 
 
 def _verdict(session: Session, group: Group, best: Best) -> str:
-    text = f"**Winner: {best.trial.kernel} {best.trial.config}**"
+    which = "Winner:" if best.microseconds is not None else "The best of"
+    text = f"**{which} {best.trial.kernel} {best.trial.config}**"
     time, least = time_of(best), floor(session, group)
     if time is None:
         return f"{text}, by what was computed of it."

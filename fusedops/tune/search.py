@@ -12,7 +12,8 @@ from typing import Any
 from fusedops.registry import Kernel, Problem
 from fusedops.tune import counter_rules
 from fusedops.tune.attempts import Attempts, Stopped
-from fusedops.tune.judge import HOPELESS, compare, is_hopeless, verdict
+from fusedops.tune.contest import contest
+from fusedops.tune.judge import computed, modelled
 from fusedops.tune.neighbours import SIDES, Map
 from fusedops.tune.profiler import NoProfiler, Profiler
 from fusedops.tune.rules import Facts, advice, distinct_loads, next_round
@@ -20,13 +21,12 @@ from fusedops.tune.trial import (
     ADOPTED,
     BASELINE,
     COMPUTED,
-    REVERTED,
     TILES,
     WARPS_AND_STAGES,
     Best,
     Trial,
 )
-from fusedops.tune.workbench import FEW_ROUNDS, ROUNDS
+from fusedops.tune.workbench import ROUNDS
 
 SHARE, FEW = 15, 7
 """A search tries at most one candidate of SHARE, or FEW: less than a tenth, so that even with the
@@ -48,10 +48,12 @@ class Search:
         space: Map,
         *,
         starts: Sequence[str] = (),
+        late_starts: Sequence[str] = (),
         rounds: int = ROUNDS,
         profiler: Profiler | None = None,
     ) -> None:
-        """starts: the configurations that the registry would take today."""
+        """starts: the configurations that the registry would take; late_starts: those that it would
+        take only since the search began, which are tried after all."""
         self._profiler = profiler or NoProfiler()
         self.decisions: list[str] = []
         self._kernel = kernel
@@ -59,6 +61,7 @@ class Search:
         self._map = space
         self._loads = distinct_loads(problem)
         self._starts = [*starts, str(space.space.configs[0])]
+        self._late_starts = late_starts
         self._own = [str(config) for config in kernel.configs(problem)]
         self._estimates = {
             name: kernel.estimate(problem, config) for name, config in space.configs.items()
@@ -69,17 +72,33 @@ class Search:
         self._settled: set[str] = set()
 
     def run(self) -> Best | None:
-        """The best found; None where nothing was right."""
-        try:
-            self._baseline()
-            self._families()
-            self._improve()
-        except Stopped as why:
-            self.decisions.append(f"stopped: {why}")
+        """``best``, when there is nothing left to try."""
+        for part in (self._from_the_start, self._from_late_starts):
+            try:
+                part()
+            except Stopped as why:
+                self.decisions.append(f"stopped: {why}")
+        return self.best()
+
+    def best(self) -> Best | None:
+        """The best found so far; None where nothing was right."""
         if self._incumbent is None:
             return None
         tried = len(self._attempts.trials)
         return Best(self._incumbent, tried, len(self._map.configs), tuple(self.decisions))
+
+    def _from_the_start(self) -> None:
+        self._baseline()
+        self._families()
+        self._improve()
+
+    def _from_late_starts(self) -> None:
+        new = [name for name in self._late_starts if name not in self._attempts.trials]
+        self._attempts.allow(len(new))
+        for name in new:
+            self._try(name, BASELINE, "what the registry would take since")
+        if new:
+            self._improve()
 
     def _baseline(self) -> None:
         for name in dict.fromkeys(self._starts):
@@ -176,24 +195,18 @@ class Search:
         if trial.microseconds is None:
             return
         ratio = 1.0
-        if self._incumbent is not None and trial.incumbent_microseconds:
-            ratio = trial.microseconds / trial.incumbent_microseconds
-            ratio *= self._scores[self._incumbent.config]
+        if self._incumbent is not None and self._incumbent.microseconds:
+            beside = trial.incumbent_microseconds or self._incumbent.microseconds
+            ratio = trial.microseconds / beside * self._scores[self._incumbent.config]
         self._scores[trial.config] = ratio
-        if trial.verdict == ADOPTED:
+        first_of_another_run = self._incumbent is not None and trial.incumbent_microseconds is None
+        if trial.verdict == ADOPTED and not first_of_another_run:
             self._incumbent = trial
 
     def _rank_by_estimate(self, trial: Trial) -> None:
-        self._scores[trial.config] = self._modelled(trial)
+        self._scores[trial.config] = modelled(trial, self._own)
         best = min(self._scores, key=self._scores.__getitem__)
         self._incumbent = self._attempts.trials[best]
-
-    def _modelled(self, trial: Trial) -> tuple[Any, ...]:
-        """The estimate; what it cannot tell apart, by the kernel's own order, then by residents."""
-        place = self._own.index(trial.config) if trial.config in self._own else len(self._own)
-        found = trial.resources
-        assert found is not None
-        return trial.estimate, place, -found.occupancy, found.registers
 
     def _standing(self, trial: Trial) -> str:
         if not self._attempts.bench.times_anything:
@@ -206,48 +219,13 @@ class Search:
 
     def _judge(self, trial: Trial) -> Trial:
         if not self._attempts.bench.times_anything:
-            return replace(trial, why=_computed(trial))
-        config = self._map.configs[trial.config]
-        if self._incumbent is None:
-            (samples,) = self._attempts.bench.times([config], self._rounds)
-            found = compare(samples, samples)
-            why = "the first that is right: what follows is measured against it"
-            trial = replace(trial, microseconds=found.microseconds, verdict=ADOPTED, why=why)
-            return self._profiled(trial)
-        pair = [config, self._map.configs[self._incumbent.config]]
-        decided, why = REVERTED, ""
-        # Once more before it is adopted: of many candidates as fast as the best so far, one in
-        # forty seems faster by chance.
-        for rounds in (FEW_ROUNDS, self._rounds, self._rounds):
-            found = compare(*self._attempts.bench.times(pair, rounds))
-            trial = replace(
-                trial,
-                microseconds=found.microseconds,
-                incumbent_microseconds=found.incumbent_microseconds,
-                noise=found.noise,
-            )
-            if is_hopeless(found):
-                times = f"{found.ratio:.3g} times as long as the best so far"
-                why = f"{times} in {rounds} rounds, more than {HOPELESS}"
-                return replace(trial, verdict=REVERTED, why=why)
-            decided, why = verdict(found)
-            if decided == REVERTED and rounds > FEW_ROUNDS:
-                break
-        return self._profiled(replace(trial, verdict=decided, why=why))
-
-    def _profiled(self, trial: Trial) -> Trial:
+            return replace(trial, why=computed(trial))
+        names = [trial.config] + ([self._incumbent.config] if self._incumbent else [])
+        configs = [self._map.configs[name] for name in names]
+        trial = contest(trial, configs, self._attempts.bench, self._rounds)
         if trial.verdict != ADOPTED:
             return trial
         return replace(trial, profile=self._profiler.figures(trial))
-
-
-def _computed(trial: Trial) -> str:
-    found = trial.resources
-    assert found is not None
-    return (
-        f"{found.registers} registers and {found.shared_bytes} bytes of shared memory: occupancy "
-        f"{found.occupancy:.0%}, limited by {found.limiter}"
-    )
 
 
 def most_trials(size: int) -> int:

@@ -7,13 +7,12 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from fusedops import backends
-from fusedops.bench.report import COLD_L2, GRAPH, command, versions
+from fusedops.bench.report import COLD_L2, GRAPH, versions
 from fusedops.bench.workload import shape_name
 from fusedops.plans import choose, device_facts
 from fusedops.registry import (
@@ -25,43 +24,39 @@ from fusedops.registry import (
     reasons_against,
 )
 from fusedops.timing import samples
-from fusedops.tune import attempts, work
-from fusedops.tune.attempts import Attempts
+from fusedops.tune import work
+from fusedops.tune.attempts import first_line
+from fusedops.tune.begin import begin
 from fusedops.tune.card import CardBench, card_may_be_lost
-from fusedops.tune.exhaustive import Exhaustive
-from fusedops.tune.header import header, journal_path
-from fusedops.tune.journal import Journal
-from fusedops.tune.neighbours import Map
-from fusedops.tune.plan import Plan, measured_starts, problem_on
+from fusedops.tune.command import command
+from fusedops.tune.plan import Plan, problem_on
 from fusedops.tune.pool import Pool
 from fusedops.tune.profiler import NoProfiler, NsightCompute, Profiler
-from fusedops.tune.search import Search, most_trials
+from fusedops.tune.record import Record, Watch, of
 from fusedops.tune.target import TargetBench
 from fusedops.tune.trial import BASELINE, REVERTED, Best, Session, Shape, Trial
-from fusedops.tune.workbench import Workbench
+from fusedops.tune.workbench import CardLost, Workbench
 
 NOT_TIMED = "compiled for the card, not timed: by the kernel's own estimate"
 
 
-class Watch(attempts.Watch, Protocol):
-    """Who wants to know what goes on."""
-
-    def searching(self, subject: tuple[Shape, str, str], most: int, note: str) -> None: ...
-
-    def skipped(self, what: str, why: str) -> None: ...
-
-
 class Tuning:
-    """A plan under way: ``run`` it, and ask for the session at any time."""
+    """A plan under way: ``run`` it, and ask for the session at any time.
+
+    ended: why it was cut short, in words; "" where it was not. searched: the kernels of which a
+    search was begun.
+    """
 
     def __init__(self, plan: Plan, watch: Watch, pool: Pool | None = None) -> None:
         """pool: one that outlives the run; None: its own."""
+        self.ended = ""
+        self.searched: set[str] = set()
+        self.record = Record(watch)
         self._plan = plan
         self._watch = watch
         self._trials: list[Trial] = []
         self._best: list[Best] = []
         self._others: list[Best] = []
-        self._skipped: dict[str, str] = {}
         self._end = None if plan.budget is None else time.monotonic() + plan.budget
         self._pool = pool or Pool(plan.jobs)
         self._owns_pool = pool is None
@@ -69,13 +64,21 @@ class Tuning:
         self._profiled_by = self._profiler.said
 
     def run(self) -> None:
+        """Raises KeyboardInterrupt and CardLost, and nothing else: the rest is recorded."""
         try:
             for shape in self._plan.shapes:
                 for kernels in self._by_operator():
-                    if self._plan.target is None:
-                        self._on_card(shape, kernels)
-                    else:
-                        self._on_target(shape, kernels, self._plan.target)
+                    with self.record.recorded(shape_name(shape)):
+                        if self._plan.target is None:
+                            self._on_card(shape, kernels)
+                        else:
+                            self._on_target(shape, kernels, self._plan.target)
+        except KeyboardInterrupt:
+            self.ended = "interrupted"
+            raise
+        except CardLost as lost:
+            self.ended = f"the card answers no more, {lost}"
+            raise
         finally:
             if self._owns_pool:
                 self._pool.close()
@@ -93,8 +96,10 @@ class Tuning:
             trials=tuple(self._trials),
             best=tuple(self._best),
             others=tuple(self._others),
-            skipped=dict(self._skipped),
+            skipped=dict(self.record.skipped),
+            failed=dict(self.record.failed),
             profiled=self._profiler.said,
+            ended=self.ended,
         )
 
     def _facts(self) -> Mapping[str, Any]:
@@ -124,22 +129,30 @@ class Tuning:
         backward = kernels[0] in backends.backward_kernels()
         make = work.Backward if backward else work.forward
         try:
-            done = make(shape, self._plan.dtype, self._plan.device)
+            with card_may_be_lost():
+                done = make(shape, self._plan.dtype, self._plan.device)
         except torch.cuda.OutOfMemoryError as error:
-            self._skip(shape_name(shape), str(error).splitlines()[0])
+            self.record.skip(shape_name(shape), first_line(error))
             return
-        finals: list[tuple[Best, CardBench]] = []
-        for kernel in self._able(shape, done.problem, kernels):
-            bench = CardBench(kernel, done, self._plan.device, self._pool)
-            best = self._search(shape, done.problem, kernel, bench)
-            if best is not None:
-                finals.append((best, bench))
+        before = len(self._best)
+        benches: dict[str, CardBench] = {}
+        for kernel in kernels:
+            with self.record.recorded(of(shape, kernel.name)):
+                if self._is_able(shape, done.problem, kernel):
+                    bench = CardBench(kernel, done, self._plan.device, self._pool)
+                    benches[kernel.name] = bench
+                    self._search(shape, done.problem, kernel, bench)
+        finals = [(best, benches[best.trial.kernel]) for best in self._best[before:]]
         tuned = len(finals)
         if not backward and finals and not self._plan.exhaustive:
-            finals += self._today(shape, done, {kernel.name for kernel in kernels})
-        timed = self._together(finals, done.calls)
-        self._best += timed[:tuned]
-        self._others += timed[tuned:]
+            with self.record.recorded(f"{shape_name(shape)}, what the registry takes today"):
+                finals += self._today(shape, done, {kernel.name for kernel in kernels})
+        if not finals:
+            return
+        with self.record.recorded(f"{shape_name(shape)}, the best of all timed together"):
+            timed = self._together(shape, finals, done.calls)
+            self._best[before:] = timed[:tuned]
+            self._others += timed[tuned:]
 
     def _today(
         self, shape: Shape, done: work.Work, tuned: set[str]
@@ -156,80 +169,65 @@ class Tuning:
         trial = Trial(*subject, str(choice.config), BASELINE, why, verdict=REVERTED, why=choice.why)
         yield Best(trial, 0, 0), bench
 
-    def _together(self, finals: Sequence[tuple[Best, CardBench]], calls_each: int) -> list[Best]:
-        """Times of one run compare: those of all the kernels' best."""
+    def _together(
+        self, shape: Shape, finals: Sequence[tuple[Best, CardBench]], calls_each: int
+    ) -> list[Best]:
+        """Times of one run compare: those of all the kernels' best. One that fails has none."""
+        calls = {}
+        for place, (best, bench) in enumerate(finals):
+            what = f"{of(shape, best.trial.kernel)} {best.trial.config}"
+            with self.record.recorded(what), card_may_be_lost():
+                calls[str(place)] = bench.call_of(best.trial.config)
         with card_may_be_lost():
-            calls = {
-                str(place): bench.call_of(best.trial.config)
-                for place, (best, bench) in enumerate(finals)
-            }
             times = samples(calls, self._plan.device, rounds=self._plan.rounds, warmup=1)
+        medians = {place: statistics.median(each) / calls_each for place, each in times.items()}
         return [
-            replace(best, microseconds=statistics.median(times[str(place)]) / calls_each)
+            replace(best, microseconds=medians.get(str(place)))
             for place, (best, _) in enumerate(finals)
         ]
 
     def _on_target(self, shape: Shape, kernels: Sequence[Kernel], card: Card) -> None:
         problem = problem_on(card, shape, self._plan.dtype, kernels[0])
         problem = replace(problem, allow_fp16_accumulation=self._plan.allow_fp16_accumulation)
-        for kernel in self._able(shape, problem, kernels):
-            bench = TargetBench(kernel, problem, self._pool)
-            best = self._search(shape, problem, kernel, bench)
-            if best is not None:
-                self._best.append(best)
-
-    def _able(self, shape: Shape, problem: Problem, kernels: Sequence[Kernel]) -> Iterator[Kernel]:
-        missing = {} if self._plan.target is not None else backends.missing()
         for kernel in kernels:
-            reasons = reasons_against(kernel, problem, missing)
-            if not reasons and kernel.tuned_over(problem).configs[0] is None:
-                reasons = ("it has one configuration: there is nothing to tune",)
-            if not reasons:
-                yield kernel
-                continue
-            self._skip(f"{shape_name(shape)} {kernel.name}", reasons[0])
+            with self.record.recorded(of(shape, kernel.name)):
+                if self._is_able(shape, problem, kernel):
+                    bench = TargetBench(kernel, problem, self._pool)
+                    self._search(shape, problem, kernel, bench)
 
-    def _skip(self, what: str, why: str) -> None:
-        self._skipped[what] = why
-        self._watch.skipped(what, why)
+    def _is_able(self, shape: Shape, problem: Problem, kernel: Kernel) -> bool:
+        missing = {} if self._plan.target is not None else backends.missing()
+        reasons = reasons_against(kernel, problem, missing)
+        if not reasons and kernel.tuned_over(problem).configs[0] is None:
+            reasons = ("it has one configuration: there is nothing to tune",)
+        if reasons:
+            self.record.skip(of(shape, kernel.name), "; ".join(reasons))
+        return not reasons
 
-    def _search(
-        self, shape: Shape, problem: Problem, kernel: Kernel, bench: Workbench
-    ) -> Best | None:
-        plan = self._plan
-        space = Map(kernel.tuned_over(problem))
-        size = len(space.configs)
-        subject = (shape, problem.arithmetic, kernel.name)
-        starts = [] if plan.exhaustive else measured_starts(kernel, problem)
-        said = header(plan, problem, subject, space, starts, self._profiled_by)
-        journal = Journal(journal_path(plan, subject), said)
-        most = size if plan.exhaustive else most_trials(size)
-        self._watch.searching(subject, most, journal.notice)
-        tries = Attempts(
-            subject,
-            space.configs,
+    def _search(self, shape: Shape, problem: Problem, kernel: Kernel, bench: Workbench) -> None:
+        """Whatever ends it, its trials are kept, and the best of them."""
+        self.searched.add(kernel.name)
+        search, attempts = begin(
+            self._plan,
+            shape,
+            problem,
+            kernel,
             bench,
-            journal,
-            most=most,
-            out_of_time=self._is_out_of_time,
             watch=self._watch,
-            estimate=partial(kernel.estimate, problem),
+            profiler=self._profiler,
+            profiled_by=self._profiled_by,
+            out_of_time=self._is_out_of_time,
         )
         try:
-            if plan.exhaustive:
-                return Exhaustive(tries, space.configs, rounds=plan.rounds).run()
-            return Search(
-                kernel,
-                problem,
-                tries,
-                space,
-                starts=starts,
-                rounds=plan.rounds,
-                profiler=self._profiler,
-            ).run()
+            search.run()
         finally:
             self._pool.forget(kernel, problem)
-            self._trials += tries.trials.values()
+            self._trials += attempts.trials.values()
+            best = search.best()
+            self._best += [] if best is None else [best]
 
     def _is_out_of_time(self) -> bool:
-        return self._end is not None and time.monotonic() > self._end
+        if self._end is None or time.monotonic() <= self._end:
+            return False
+        self.ended = "the time is spent"
+        return True

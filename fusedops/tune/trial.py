@@ -95,14 +95,21 @@ class Best:
     decisions: Sequence[str] = ()
     microseconds: float | None = None
 
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Best:
+        """Raises TypeError or LookupError for what is none."""
+        return cls(**{**document, "trial": Trial.of(document["trial"])})
+
 
 @dataclass(frozen=True)
 class Session:
     """One run of the tuner.
 
     device: the card's name; target: "sm_89" where nothing was timed, "" where a card was.
-    profiled: what Nsight Compute was, or why there was none. others: what the registry would take
-    where that kernel was not tuned, timed together with the best of those that were.
+    profiled: what Nsight Compute was, or why there was none. skipped: what was not tuned, and why;
+    failed: what went wrong beyond one candidate. others: what the registry would take where that
+    kernel was not tuned, timed together with the best of those that were. ended: why it was cut
+    short, "" where it was not: ``best`` is then the best so far.
     """
 
     device: str
@@ -117,6 +124,17 @@ class Session:
     profiled: str = ""
     skipped: Mapping[str, str] | None = None
     others: Sequence[Best] = ()
+    failed: Mapping[str, str] | None = None
+    ended: str = ""
+
+    def without_best(self) -> str:
+        """In words, why there is no best."""
+        cut_short = f": {self.ended}" if self.ended else ""
+        if not self.trials:
+            return f"nothing was tried{cut_short}"
+        if cut_short:
+            return f"none of the {len(self.trials)} candidates tried was right{cut_short}"
+        return "no candidate was found to be right"
 
     def write(self, path: Path) -> None:
         """A trial a line."""
@@ -135,5 +153,6 @@ class Session:
         document = json.loads(path.read_text())
         major, minor = document.pop("capability")
         trials = [Trial.of(each) for each in document.pop("trials")]
-        best = [Best(**{**each, "trial": Trial.of(each["trial"])}) for each in document.pop("best")]
-        return cls(capability=(major, minor), trials=trials, best=best, **document)
+        best = [Best.read(each) for each in document.pop("best")]
+        others = [Best.read(each) for each in document.pop("others", ())]
+        return cls(capability=(major, minor), trials=trials, best=best, others=others, **document)
