@@ -25,3 +25,8 @@ def one(x_ptr, y_ptr):
 def run(x, y, n, block=None, lanes=8):
     block = block or 8 * lanes
     pairs[(triton.cdiv(n, block),)](x, y, n, B=block)
+
+
+def run_at_least(x, y, n, block=8):
+    block = max(block, 16)
+    pairs[(triton.cdiv(n, block),)](x, y, n, B=block)
