@@ -27,6 +27,12 @@ def run(x, y, n, block=None, lanes=8):
     pairs[(triton.cdiv(n, block),)](x, y, n, B=block)
 
 
+@triton.jit
+def copy(x_ptr, y_ptr, n, B: tl.constexpr):
+    offsets = tl.program_id(0) * B + tl.arange(0, B)
+    tl.store(y_ptr + offsets, tl.load(x_ptr + offsets, mask=offsets < n), mask=offsets < n)
+
+
 def run_at_least(x, y, n, block=8):
     block = max(block, 16)
-    pairs[(triton.cdiv(n, block),)](x, y, n, B=block)
+    copy[(triton.cdiv(n, block),)](x, y, n, B=block)
