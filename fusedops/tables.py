@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import chain, count
 from pathlib import Path
 
 from fusedops import backends, registry, settings
@@ -12,6 +13,7 @@ from fusedops.files import write_whole
 from fusedops.registry import Measurement, Problem, Table
 from fusedops.registry.table import shipped_tables
 from fusedops.registry.user_tables import (
+    contradicts,
     file_of,
     on_top,
     read_folder,
@@ -27,9 +29,13 @@ when_changed: list[Callable[[], None]] = []
 
 
 def folder() -> Path | None:
-    """Where the user's tables lie, whether or not it exists; None where platformdirs is missing."""
+    """Where the user's tables lie, whether or not it exists; None where there is no place."""
     if named := settings.TABLES.read():
-        return Path(named).expanduser()
+        try:
+            return Path(named).expanduser()
+        except RuntimeError as error:
+            _warn(f"{settings.TABLES.name} is {named!r}: {error}")
+            return None
     try:
         from platformdirs import user_data_path
     except ImportError:
@@ -38,7 +44,11 @@ def folder() -> Path | None:
 
 
 def why_no_folder() -> str:
-    return f"platformdirs is not installed: pip install platformdirs, or set {settings.TABLES.name}"
+    """What ``folder`` lacks."""
+    name = settings.TABLES.name
+    if named := settings.TABLES.read():
+        return f"{name} is {named!r}, and there is no such user, or no home"
+    return f"platformdirs is not installed: pip install platformdirs, or set {name}"
 
 
 def table_for(problem: Problem) -> Table | None:
@@ -56,11 +66,16 @@ def everything(where: Path | None) -> Mapping[str, Table]:
 
 @cache
 def own_tables(where: Path | None) -> Mapping[str, Table]:
-    """The user's tables, by device name: the rows whose kernels exist."""
+    """The user's tables, by device name: the rows whose kernels and configurations exist."""
     if where is None:
         return {}
-    tables = read_folder(where, _warn)
-    return {name: without_unknown(each, _is_known, _warn) for name, each in tables.items()}
+    tables = {}
+    for name, table in read_folder(where, _warn).items():
+        if why := contradicts(table, shipped_tables()):
+            _warn(f"{where / file_of(name)} is refused: {why}")
+        else:
+            tables[name] = without_unknown(table, backends.kernels(), backends.missing(), _warn)
+    return tables
 
 
 def apply(measurements: Sequence[Measurement], device: str, capability: tuple[int, int]) -> Path:
@@ -70,8 +85,10 @@ def apply(measurements: Sequence[Measurement], device: str, capability: tuple[in
     to be given at once. Later calls of this process choose by them; other processes read the file
     when they start. Processes that write at once wait for each other. What was no table of the
     device is kept, renamed, and warned of. Raises OSError where the folder cannot be written to,
-    ValueError for what cannot be a measurement.
+    ValueError for what cannot be a measurement, and for a capability that is not the device's.
     """
+    if why := contradicts(Table(device, capability, ()), shipped_tables()):
+        raise ValueError(why)
     for row in measurements:
         if complaint := row.complaint():
             raise ValueError(f"{complaint}, not as in {row}")
@@ -83,21 +100,25 @@ def apply(measurements: Sequence[Measurement], device: str, capability: tuple[in
     where.mkdir(parents=True, exist_ok=True)
     path = where / file_of(device)
     with FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS):
-        before = _read_or_set_aside(path, device) or Table(device, capability, ())
+        empty = Table(device, capability, ())
+        before = _read_or_set_aside(path, empty) or empty
         write_whole(path, before.with_rows(measurements).as_text())
     forget()
     return path
 
 
-def _read_or_set_aside(path: Path, device: str) -> Table | None:
+def _read_or_set_aside(path: Path, wanted: Table) -> Table | None:
+    device = wanted.device
     try:
         table = read_own(path)
         if table.device != device:
             raise ValueError(f"{path} is the table of {table.device}, whose name is as {device}'s")
+        if why := contradicts(table, {device: wanted}):
+            raise ValueError(f"{path} is refused: {why}")
     except FileNotFoundError:
         return None
     except ValueError as error:
-        aside = path.with_suffix(".refused")
+        aside = _unused(path)
         path.replace(aside)
         _warn(f"{error}; it was renamed to {aside.name}")
         return None
@@ -112,11 +133,10 @@ def forget() -> None:
         each()
 
 
-def _is_known(kernel: str) -> bool:
-    """Whether the kernel exists, or its whole backend is missing, which says nothing of it."""
-    if kernel.partition(".")[0] in backends.missing():
-        return True
-    return any(each.name == kernel for each in backends.kernels())
+def _unused(path: Path) -> Path:
+    """A name of its own for each file that is set aside."""
+    names = chain([".refused"], (f".{number}.refused" for number in count(2)))
+    return next(aside for aside in map(path.with_suffix, names) if not aside.exists())
 
 
 _warned: set[str] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -72,7 +73,8 @@ class Measurement:
             return "names are texts"
         if not all(type(size) is int and 1 <= size < MOST_ELEMENTS for size in self.shape):
             return "sizes are whole and positive"
-        if not (isinstance(self.microseconds, (int, float)) and 0 < self.microseconds < math.inf):
+        time = self.microseconds
+        if not (type(time) in (int, float) and 0 < time <= sys.float_info.max):
             return "times are positive numbers"
         return None
 

@@ -490,6 +490,14 @@ def test_the_command_refuses_in_words(more, says, capsys, tmp_path):
     assert not made.exists()
 
 
+def test_a_named_kernel_that_cannot_run_is_what_the_refusal_speaks_of(capsys, tmp_path):
+    asked = [*ASKED, "-o", str(tmp_path / "made.py"), "--kernel", "triton.persistent_tma"]
+    assert main(asked) == 2
+    first, *_, remedy = capsys.readouterr().err.splitlines()
+    assert first.startswith("triton.persistent_tma cannot run gemm_sig_res: x (1024, 8192)")
+    assert remedy == "Remedy: name triton.tiled, or no kernel"
+
+
 def test_a_ragged_result_is_no_tensor_maps(capsys, tmp_path):
     asked = [
         "export",

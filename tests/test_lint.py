@@ -223,6 +223,29 @@ def test_what_is_no_python_is_a_breach(tmp_path, capsys):
     assert f"{path}:1: syntax: it is no Python" in capsys.readouterr().out
 
 
+def test_a_file_that_is_no_python_source_is_no_breach(tmp_path, capsys):
+    path = tmp_path / "report.md"
+    path.write_text("# A report\n\nIt is slow.\n")
+    assert main(["lint", str(path)]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", f"{path} is no Python source\n")
+    script = tmp_path / "script"
+    script.write_text("print()\n")
+    assert main(["lint", str(script)]) == 0
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "kernel.py"
+    path.write_text("")
+
+    def denied(self, **_):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    assert main(["lint", str(path)]) == 2
+    assert f"{path} cannot be read: Permission denied" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("request_", "says"),
     [([], "name files to read"), (["/nowhere.py"], "there is no file"), (["."], "no Python file")],

@@ -16,17 +16,19 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusedops import plans, tables
+from fusedops import backends, plans, tables
 from fusedops.__main__ import main
 from fusedops.cli import doctor
-from fusedops.registry import H200, Card, Measurement, Problem, Table
+from fusedops.registry import CARDS, H200, Card, Measurement, Problem, Table
 from fusedops.registry.table import shipped_tables
-from fusedops.registry.user_tables import file_of
+from fusedops.registry.user_tables import file_of, without_unknown
 
 CARD = H200.name, H200.capability
 SHAPE = (1024, 8192, 8192)
 PROBLEM = Problem.contiguous(*SHAPE, torch.float16, card=H200)
 FILE = file_of(H200.name)
+A, B = "64x128x64_w4_s3_g8", "128x128x64_w8_s3_g8"
+"""Configurations of triton.tiled."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def folder(tmp_path, monkeypatch):
 def row(
     shape: tuple[int, int, int] = SHAPE,
     kernel: str = "triton.tiled",
-    config: str = "a",
+    config: str = A,
     time: float = 1.0,
     dtype: str = "float16",
 ) -> Measurement:
@@ -60,9 +62,9 @@ def rows_of(table: Table, shape=SHAPE, dtype="float16") -> list[tuple[str, str]]
 def test_a_users_rows_come_before_the_shipped_ones_of_their_shape_and_dtype(folder):
     shipped = shipped_tables()[H200.name]
     assert len(rows_of(shipped)) > 1
-    assert tables.apply([row(), row(config="b")], *CARD) == folder / FILE
+    assert tables.apply([row(), row(config=B)], *CARD) == folder / FILE
     merged = tables.table_for(PROBLEM)
-    assert rows_of(merged) == [("triton.tiled", "a"), ("triton.tiled", "b")]
+    assert rows_of(merged) == [("triton.tiled", A), ("triton.tiled", B)]
     untouched = rows_of(shipped, dtype="bfloat16")
     assert untouched and rows_of(merged, dtype="bfloat16") == untouched
     others = {each for each in shipped.measurements if (each.shape, each.dtype) != _key(row())}
@@ -79,8 +81,8 @@ def test_applying_again_replaces_a_shape_and_keeps_the_rest():
     path = tables.apply([row(config="new")], *CARD)
     written = Table.read(path)
     assert rows_of(written) == [("triton.tiled", "new")]
-    assert rows_of(written, other) == [("triton.tiled", "a")]
-    assert rows_of(written, dtype="float32") == [("triton.tiled", "a")]
+    assert rows_of(written, other) == [("triton.tiled", A)]
+    assert rows_of(written, dtype="float32") == [("triton.tiled", A)]
 
 
 def test_a_device_without_a_shipped_table_has_the_users_alone():
@@ -201,6 +203,17 @@ A_ROW = a_document()["measurements"][0]
         (a_document(measurements=[A_ROW | {"m": 10**400}]), "sizes are whole"),
         (a_document(measurements=[A_ROW | {"microseconds": float("nan")}]), "times are positive"),
         (a_document(measurements=[A_ROW | {"microseconds": "1"}]), "times are positive"),
+        (a_document(measurements=[A_ROW | {"microseconds": 10**400}]), "times are positive"),
+        (a_document(measurements=[A_ROW | {"microseconds": True}]), "times are positive"),
+        (a_document(capability=[8, 9]), "NVIDIA H200 is of capability 9.0, not 8.9"),
+        (
+            a_document(
+                measurements=[A_ROW | {"kernel": "cuda.sm90_cooperative", "config": "gone"}]
+            ),
+            "1024x8192x8192 float16 cuda.sm90_cooperative gone",
+        ),
+        (a_document(measurements=[A_ROW | {"config": "None"}]), "triton.tiled None"),
+        (a_document(measurements=[A_ROW | {"dtype": "float99"}]), "8192x8192 float99 triton.tiled"),
         (a_document(measurements=[A_ROW | {"kernel": 3}]), "names are texts"),
         (a_document(measurements=[A_ROW | {"watts": 3}]), "watts"),
         (a_document(measurements=[A_ROW | {"kernel": "triton.unheard"}]), "triton.unheard"),
@@ -214,12 +227,43 @@ def test_what_is_no_table_of_the_card_is_named_once_and_left_out(document, says,
     assert says in warning
 
 
+@pytest.mark.parametrize("name", CARDS)
+def test_every_shipped_row_would_be_known_in_a_users_table(name):
+    table = shipped_tables()[CARDS[name].name]
+    assert table.measurements
+    missing = backends.missing()  # their rows are kept unread
+    assert without_unknown(table, backends.kernels(), missing, pytest.fail) == table
+
+
+def test_a_configuration_that_is_gone_hides_nothing(folder):
+    """What the shipped table would choose is chosen, whichever of a shape's rows are gone."""
+    shipped = rows_of(tables.table_for(PROBLEM))
+    gone = [A_ROW | {"config": f"gone_{number}"} for number in range(5)]
+    put(folder, a_document(measurements=gone))
+    with pytest.warns(UserWarning, match=r"tiled gone_0; .*gone_2; and 2 more\)"):
+        tables.forget()
+        assert rows_of(tables.table_for(PROBLEM)) == shipped
+    put(folder, a_document(measurements=[*gone, A_ROW]))
+    tables.forget()
+    assert rows_of(tables.table_for(PROBLEM)) == [("triton.tiled", A)]
+
+
+def test_a_capability_that_is_not_the_cards_is_not_written(folder):
+    with pytest.raises(ValueError, match=r"NVIDIA H200 is of capability 9\.0, not 8\.9"):
+        tables.apply([row()], H200.name, (8, 9))
+    assert not folder.exists()
+    put(folder, a_document(capability=[8, 9]))
+    with pytest.warns(UserWarning, match=r"capability 9\.0, not 8\.9; it was renamed"):
+        path = tables.apply([row()], *CARD)
+    assert Table.read(path).capability == H200.capability
+
+
 def test_a_kernel_of_a_backend_that_is_missing_here_is_not_foreign(folder, monkeypatch):
     monkeypatch.setattr("fusedops.backends.missing", lambda: {"cuda": "no card"})
     put(folder, a_document(measurements=[A_ROW | {"kernel": "cuda.unbuilt"}]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert rows_of(tables.table_for(PROBLEM)) == [("cuda.unbuilt", "a")]
+        assert rows_of(tables.table_for(PROBLEM)) == [("cuda.unbuilt", A)]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -259,9 +303,9 @@ def test_a_read_only_folder_is_read_and_refuses_to_be_written(folder, monkeypatc
     path = tables.apply([row()], *CARD)
     monkeypatch.setattr("fusedops.tables.write_whole", lambda path, text: _denied(path))
     with pytest.raises(PermissionError, match=str(path)):
-        tables.apply([row(config="b")], *CARD)
+        tables.apply([row(config=B)], *CARD)
     tables.forget()
-    assert rows_of(tables.table_for(PROBLEM)) == [("triton.tiled", "a")]
+    assert rows_of(tables.table_for(PROBLEM)) == [("triton.tiled", A)]
     if os.geteuid():  # nothing is read-only to root
         monkeypatch.undo()
         folder.chmod(0o500)
@@ -274,7 +318,18 @@ def test_applying_over_what_is_no_table_keeps_it_aside(folder):
     with pytest.warns(UserWarning, match=r"is no table.*renamed to nvidia_h200\.refused"):
         path = tables.apply([row()], *CARD)
     assert (folder / "nvidia_h200.refused").read_text() == "{"
-    assert rows_of(Table.read(path)) == [("triton.tiled", "a")]
+    assert rows_of(Table.read(path)) == [("triton.tiled", A)]
+
+
+def test_every_file_that_was_set_aside_is_kept(folder):
+    bad = ["{", "[", "(", "<"]
+    for text in bad:
+        put(folder, text)
+        with pytest.warns(UserWarning, match="renamed to"):
+            tables.apply([row()], *CARD)
+        tables._warned.clear()
+    kept = ["nvidia_h200.refused", *(f"nvidia_h200.{number}.refused" for number in (2, 3, 4))]
+    assert [(folder / name).read_text() for name in kept] == bad
 
 
 def test_applying_over_a_device_of_the_same_file_name(folder):
@@ -305,6 +360,17 @@ def test_the_folder_is_platformdirs_unless_it_is_named(monkeypatch, tmp_path):
         tables.apply([row()], *CARD)
 
 
+@pytest.mark.parametrize("named", ["~nosuchuser/x", "~/x"])
+def test_a_folder_of_nobody_is_warned_of_and_left_out(named, monkeypatch):
+    monkeypatch.setenv("FUSEDOPS_TABLES", named)
+    monkeypatch.setattr(os.path, "expanduser", str)  # no such user, no home
+    (warning,) = warned_of()
+    assert f"FUSEDOPS_TABLES is '{named}'" in warning
+    assert f"FUSEDOPS_TABLES is '{named}'" in doctor.PROBES["tables of yours"]()["folder"]
+    with pytest.raises(OSError, match=f"FUSEDOPS_TABLES is '{named}'"):
+        tables.apply([row()], *CARD)
+
+
 texts = st.text(max_size=6)
 measurements = st.builds(
     Measurement,
@@ -323,3 +389,29 @@ def test_a_table_reads_as_it_was_written(tmp_path, rows):
     table = Table("a card", (8, 9), tuple(rows))
     (tmp_path / "a_card.json").write_text(table.as_text())
     assert Table.read(tmp_path / "a_card.json") == table
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
+)
+@given(
+    st.lists(measurements, min_size=1, max_size=3), st.sampled_from(backends.kernels()), st.data()
+)
+def test_whatever_rows_hold_choosing_goes_on(folder, rows, kernel, data):
+    configs = [*map(str, kernel.configs(PROBLEM)), A, "", "None"]
+    rows = [
+        replace(
+            each,
+            kernel=kernel.name,
+            config=data.draw(st.sampled_from(configs)),
+            microseconds=data.draw(st.sampled_from([5e-324, 1, sys.float_info.max, 10**308])),
+        )
+        for each in rows
+    ]
+    put(folder, Table(*CARD, tuple(rows)).document())
+    tables.forget()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = tables.table_for(PROBLEM)
+        for shape in (SHAPE, rows[0].shape, (1, 1, 1)):
+            table.predict(PROBLEM.resized(*shape), backends.kernels())

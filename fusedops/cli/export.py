@@ -2,8 +2,8 @@
 
 The file has the kernel, the function that launches it and `class ModelNew(nn.Module)`. It is
 generated from the registry's kernel, held to the rules of docs/lint.md, compiled for the target,
-which need not be here, and then written. Exit status: 1 where it breaks a rule, 2 where there can
-be no file.
+which need not be here, and then written; where nothing can be compiled it says so. Exit status: 1
+where the file breaks a rule, 2 where there can be no file.
 """
 
 from __future__ import annotations

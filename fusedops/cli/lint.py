@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fusedops import backends
 from fusedops.cli import arguments
-from fusedops.lint import Breach, as_markdown, check_file
+from fusedops.lint import SYNTAX, Breach, as_markdown, check_file
 from fusedops.registry import CARDS
 
 
@@ -56,7 +56,15 @@ def _sources(args: argparse.Namespace) -> int:
     if not files:
         print("there is no Python file in what was named", file=sys.stderr)
         return 2
-    breaches = [breach for path in files for breach in check_file(path)]
+    try:
+        breaches = [breach for path in files for breach in check_file(path)]
+    except OSError as error:
+        print(f"{error.filename} cannot be read: {error.strerror}", file=sys.stderr)
+        return 2
+    foreign = [each for each in breaches if each.rule == SYNTAX and not each.file.endswith(".py")]
+    if foreign:
+        print("\n".join(f"{each.file} is no Python source" for each in foreign), file=sys.stderr)
+        return 2
     if args.json:
         print(_as_json(breaches, files=len(files)))
     else:

@@ -50,7 +50,7 @@ def choose(
 ) -> Choice:
     """What the registry selects, of the kernels that can be a file; ``name``: of this one.
 
-    Raises Refused, and NoKernelError where the kernel cannot run the problem.
+    Raises Refused, and NoKernelError where no kernel can run the problem.
     """
     if dtype not in HALF:
         raise Refused(
@@ -72,6 +72,8 @@ def choose(
         for each in backends.kernels()
         if each.name in ((name,) if name else able)
     ]
+    if name is not None:
+        _check_that(kernels[0], problem)
     table = table_for(problem)
     best = select(problem, Request(), kernels, {}, table)
     configs = (best.config,)
@@ -106,6 +108,13 @@ def _with_baseline(problem: Problem, configs: Sequence[Any]) -> tuple[Any, ...]:
     )
     others = [each for each in valid if each != baseline]
     return (*others[: MOST_CONFIGURATIONS - 1], baseline)
+
+
+def _check_that(kernel: Kernel, problem: Problem) -> None:
+    if reasons := kernel.reasons(problem):
+        lines = (f"{kernel.name} cannot run {problem}", *(f"  - {each}" for each in reasons))
+        others = " or ".join(each for each in KERNELS if each != kernel.name)
+        raise Refused("\n".join((*lines, f"Remedy: name {others}, or no kernel")))
 
 
 def _why_not_that(kernel: str) -> str:

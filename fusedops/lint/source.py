@@ -237,7 +237,11 @@ class Source:
         plain = {each.name: each for each in self.functions}
         found = []
         for node in ast.walk(self.tree):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript)):
+            if not isinstance(node, ast.Call):
+                continue
+            if direct := self._run(node):
+                found.append(direct)
+            if not isinstance(node.func, ast.Subscript):
                 continue
             base = node.func.value
             if not isinstance(base, ast.Name) or base.id not in {*plain, *self.jitted}:
@@ -249,6 +253,23 @@ class Source:
             found.append(Launch(node, name, function, node.func.slice, self.scope(node)))
         return found
 
+    def _run(self, call: ast.Call) -> Launch | None:
+        """``kernel.run(arguments, grid=grid, warmup=False)``."""
+        grid = next((each.value for each in call.keywords if each.arg == "grid"), None)
+        if grid is None or not isinstance(call.func, ast.Attribute) or call.func.attr != "run":
+            return None
+        name = ast.unparse(call.func.value)
+        function = self.jitted.get(name)
+        return None if function is None else Launch(call, name, function, grid, self.scope(call))
+
+    def called(self, call: ast.Call) -> Function | None:
+        """The file's own function of Python that is called, where the name is one function's."""
+        if not isinstance(call.func, ast.Name):
+            return None
+        found = [each for each in self.functions if each.name == call.func.id]
+        plain = len(found) == 1 and found[0] not in self.jitted.values()
+        return found[0] if plain and not found[0].decorator_list else None
+
     # --- values -------------------------------------------------------------------------------
 
     def assigned(self, name: str, scope: Scope) -> ast.expr | None:
@@ -259,7 +280,7 @@ class Source:
             if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
                 if name in parameters(scope):
                     return None
-                if _assigns(scope, name):
+                if assigns(scope, name):
                     return _assigned_once(scope.body).get(name)
             scope = self.scope(scope)
 
@@ -321,7 +342,8 @@ def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from statements(handler.body)
 
 
-def _assigns(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:
+def assigns(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> bool:
+    """Whether a function gives a name a value, besides a parameter's."""
     return any(
         isinstance(each, ast.Name) and each.id == name
         for node in statements(function.body)

@@ -11,6 +11,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeGuard
 
 from fusedops.lint.shapes import applied, named, subscripted
 from fusedops.lint.source import Function, Source, is_constexpr, parameters
@@ -43,6 +44,15 @@ class Event:
     path: Path
     loops: tuple[int, ...]
     order: int
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether it is an atomic operation for its effect alone, rather than for a ticket."""
+        return self.kind == "atomic" and isinstance(self.source.parents[self.node], ast.Expr)
+
+    @property
+    def writes(self) -> bool:
+        return self.kind == "store" or self.accumulates
 
     def excludes(self, other: Event) -> bool:
         """Whether no run of the kernel has both."""
@@ -99,6 +109,25 @@ def is_kernel(source: Source, function: Function) -> bool:
     return launched or len(function.decorator_list) > 1 or (counts and not helps)
 
 
+def is_used_as_one(source: Source, function: Function) -> bool:
+    """Whether nothing says that a root which stores is a helper: it gives nothing back, makes its
+    own blocks, and uses no parameter as a tensor."""
+    calls = [source.language(node) for node in source.within(function) if _is_call(node)]
+    owned = [
+        node.value
+        for node in source.within(function)
+        if isinstance(node, ast.Subscript | ast.Attribute)
+    ]
+    mine = set(parameters(function))
+    gives = (each for each in source.within(function) if isinstance(each, ast.Return))
+    return (
+        "arange" in calls
+        and "store" in calls
+        and not any(each.value is not None for each in gives)
+        and not any(isinstance(each, ast.Name) and each.id in mine for each in owned)
+    )
+
+
 class Tracer:
     """One run through one kernel."""
 
@@ -114,7 +143,7 @@ class Tracer:
         self.recording = True
 
     def run(self, function: Function) -> Trace:
-        scalars = is_kernel(self.source, function)
+        scalars = is_kernel(self.source, function) or is_used_as_one(self.source, function)
         environment = {}
         for each in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs):
             scalar = scalars or is_constexpr(self.source, each.annotation) or "ptr" in each.arg
@@ -251,6 +280,10 @@ class Tracer:
         left, right = self.value(node.left, environment), self.value(node.right, environment)
         shape = broadcast(left.shape, right.shape)
         if isinstance(node.op, ast.Add | ast.Sub):
+            if right.text == "0":
+                return left
+            if left.text == "0" and isinstance(node.op, ast.Add):
+                return right
             base = left.base or right.base
             if isinstance(node.op, ast.Sub):
                 right = combined("-({})", (right,), right.shape)
@@ -473,6 +506,10 @@ def merge(
         base = first.base if all(value.base == first.base for value in values) else ""
         changes = varies.union(*(value.varies for value in values))
         environment[name] = atom(f"{name} {where}", shape, changes, base)
+
+
+def _is_call(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call)
 
 
 def _leaves(body: list[ast.stmt]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
+from fusedops.lint.rules.choices import choices, defaults
 from fusedops.lint.rules.rule import Findings, Rule
 from fusedops.lint.source import Source, is_constexpr
 
@@ -23,40 +24,50 @@ def is_block(name: str) -> bool:
 
 
 def check(source: Source) -> Findings:
+    functions = list(dict.fromkeys(source.jitted.values()))
+    made = set[str]().union(*(_made_of(source, each) for each in functions))
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Call) and source.qualified(node.func).endswith("triton.Config"):
-            yield from _of_a_configuration(source, node)
+            yield from _of_a_configuration(source, node, made)
     for launch in source.launches:
         known = _constants(source, launch.function) if launch.function else set()
+        own = _made_of(source, launch.function) if launch.function else set()
         named = {each.arg for each in launch.call.keywords if each.arg and each.arg.isupper()}
-        for name in sorted(filter(is_block, known | named)):
+        for name in sorted({*filter(is_block, known | named), *own}):
             value = launch.argument(name)
             yield from _checked(source, name, value, launch.call)
-    for function in dict.fromkeys(source.jitted.values()):
+    for function in functions:
         yield from _inside(source, function)
-    for _, call in source.jitted_calls():
-        yield from _lengths(source, call)
+    for function, call in source.jitted_calls():
+        yield from _lengths(source, function, call)
 
 
-def _of_a_configuration(source: Source, node: ast.Call) -> Findings:
+def _made_of(source: Source, function: ast.FunctionDef) -> set[str]:
+    """The constants that a kernel's one block is as long as, whatever their names."""
+    ends = {ast.unparse(each.args[1]) for each in _ranges(source, function)}
+    return ends & _constants(source, function) if len(ends) == 1 else set()
+
+
+def _ranges(source: Source, function: ast.FunctionDef) -> list[ast.Call]:
+    calls = (node for node in source.within(function) if isinstance(node, ast.Call))
+    return [each for each in calls if source.language(each) == "arange" and len(each.args) == 2]
+
+
+def _of_a_configuration(source: Source, node: ast.Call, made: set[str]) -> Findings:
     given = next((each.value for each in node.keywords if each.arg == "kwargs"), None)
     sizes = node.args[0] if node.args else given
     if isinstance(sizes, ast.Dict):
         for key, value in zip(sizes.keys, sizes.values, strict=True):
-            if isinstance(key, ast.Constant) and is_block(str(key.value)):
+            if isinstance(key, ast.Constant) and (is_block(str(key.value)) or key.value in made):
                 yield from _checked(source, str(key.value), value, node)
 
 
 def _inside(source: Source, function: ast.FunctionDef) -> Findings:
     """Defaults of the kernel's parameters, and constants of its body."""
-    arguments = [*function.args.posonlyargs, *function.args.args]
-    late = arguments[len(arguments) - len(function.args.defaults) :]
-    defaults = [
-        *zip(late, function.args.defaults, strict=True),
-        *zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True),
-    ]
-    for argument, value in defaults:
-        if is_block(argument.arg) and is_constexpr(source, argument.annotation):
+    made = _made_of(source, function)
+    for argument, value in defaults(function):
+        block = is_block(argument.arg) or argument.arg in made
+        if block and is_constexpr(source, argument.annotation):
             yield from _checked(source, argument.arg, value, function)
     for node in source.within(function):
         if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -79,17 +90,18 @@ def _constants(source: Source, function: ast.FunctionDef) -> set[str]:
 
 
 def _checked(source: Source, name: str, value: ast.expr | None, place: ast.AST) -> Findings:
-    if isinstance(value, ast.IfExp):
-        for each in (value.body, value.orelse):
-            yield from _checked(source, name, each, place)
-        return
-    size = source.constant(value, source.scope(place))
-    if size is not None and (size & (size - 1) or not LEAST <= size <= MOST):
-        yield value or place, f"{name} is {size}: it must be a power of two from {LEAST} to {MOST}"
+    for each in choices(source, value):
+        size = source.constant(each, source.scope(each if each in source.parents else place))
+        if size is not None and (size & (size - 1) or not LEAST <= size <= MOST):
+            yield each, f"{name} is {size}: it must be a power of two from {LEAST} to {MOST}"
 
 
-def _lengths(source: Source, call: ast.Call) -> Findings:
-    """Of blocks that are made from numbers: Triton itself needs powers of two."""
+def _lengths(source: Source, function: ast.FunctionDef, call: ast.Call) -> Findings:
+    """Of blocks that are made from numbers: Triton itself needs powers of two.
+
+    A short one is no block's side where the kernel makes another; one element is a scalar.
+    """
+    alone = len({ast.unparse(each) for each in _ranges(source, function)}) == 1
     name = source.language(call)
     index = SHAPED.get(name)
     if index is None or len(call.args) <= index:
@@ -106,13 +118,17 @@ def _lengths(source: Source, call: ast.Call) -> Findings:
         size = length - start
         if size < 1 or size & (size - 1):
             yield call, f"{name} makes a block of {size} elements: it must be a power of two"
+        elif name == "arange" and (size > MOST or (alone and 1 < size < LEAST)):
+            within = f"it must be a power of two from {LEAST} to {MOST}"
+            yield call, f"{name} makes a block of {size} elements: {within}"
 
 
 RULE = Rule(
     "block-size",
     "BLOCK sizes MUST be power-of-2: 16, 32, 64, 128, 256",
-    f"Where a block's size is a number (in a configuration, a launch, a default, the kernel's "
-    f"body), it is a power of two from {LEAST} to {MOST}; a length that is no block's by its name "
-    "is a power of two.",
+    f"Where a block's size is a number (in a configuration, a launch, a default, what a "
+    f"comprehension goes through, the kernel's body), it is a power of two from {LEAST} to {MOST}: "
+    "what is called a block, and the one length that a kernel's `tl.arange` counts to, whatever it "
+    f"is called. No `tl.arange` is longer than {MOST}, and any other length is a power of two.",
     check,
 )

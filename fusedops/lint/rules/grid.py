@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from fusedops.lint.rules.rule import Findings, Rule
-from fusedops.lint.source import DEPTH, Scope, Source, statements
+from fusedops.lint.source import DEPTH, Function, Scope, Source, statements
 
 ROUNDED_UP = ("cdiv", "ceil", "ceildiv", "ceil_div", "div_up")
 
@@ -30,6 +30,9 @@ def sizes(
         return
     if isinstance(grid, ast.Tuple | ast.List):
         yield from ((each, scope) for each in grid.elts)
+    elif isinstance(grid, ast.Call) and (helper := source.called(grid)):
+        for returned in _given_back(source, helper, scope):
+            yield from sizes(source, returned, helper, depth - 1)
     elif isinstance(grid, ast.Constant | ast.BinOp | ast.Call):
         yield grid, scope
     elif isinstance(grid, ast.Lambda):
@@ -43,9 +46,19 @@ def sizes(
         if value is not None:
             yield from sizes(source, value, scope, depth - 1)
         elif function is not None and function not in source.jitted.values():
-            for node in source.within(function):
-                if isinstance(node, ast.Return) and node.value is not None:
-                    yield from sizes(source, node.value, function, depth - 1)
+            for returned in _given_back(source, function, function):
+                yield from sizes(source, returned, function, depth - 1)
+
+
+def _given_back(source: Source, helper: Function, caller: Scope) -> Iterator[ast.expr]:
+    """What a function may return; nothing where its caller asserts what is left of a division."""
+    body = caller.body if caller is not helper and not isinstance(caller, ast.Lambda) else []
+    if not any(
+        isinstance(node, ast.Assert) and "%" in ast.unparse(node) for node in statements(body)
+    ):
+        for node in source.within(helper):
+            if isinstance(node, ast.Return) and node.value is not None:
+                yield node.value
 
 
 def why_zero(source: Source, size: ast.expr, scope: Scope, depth: int = DEPTH) -> str:
@@ -78,7 +91,11 @@ def _of_a_call(source: Source, call: ast.Call, scope: Scope, depth: int) -> str:
         if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Div):
             return _less_than_one(inner)
         return reasons[0]
-    return ""
+    helper = source.called(call) if depth else None
+    if helper is None:
+        return ""
+    returned = _given_back(source, helper, scope)
+    return next(filter(None, (why_zero(source, each, helper, depth - 1) for each in returned)), "")
 
 
 def _of_arithmetic(source: Source, size: ast.BinOp, scope: Scope, depth: int) -> str:

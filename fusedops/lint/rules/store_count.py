@@ -30,10 +30,19 @@ def check(source: Source) -> Findings:
 def _of_a_kernel(source: Source, trace: Trace) -> Iterator[tuple[Event, str]]:
     """The stores that are too many."""
     stores = trace.of("store")
-    for first, second in combinations(stores, 2):
-        if _again(first, second):
+    for first, second in combinations([each for each in trace.events if each.writes], 2):
+        if "store" in (first.kind, second.kind) and _again(first, second):
             line = first.node.lineno
             yield second, f"{_output(second)} is stored again, after line {line}: store it once"
+    loaded = trace.of("load")
+    for atomic in (each for each in trace.of("atomic") if each.accumulates):
+        before = [each for each in loaded if each.order < atomic.order and _again(each, atomic)]
+        if before and atomic.pointer.base:
+            yield (
+                atomic,
+                f"{_output(atomic)} is an input, loaded in line {before[0].node.lineno}, and is "
+                "added to: store the result once, in an output",
+            )
     launched = any(launch.function is trace.function for launch in source.launches)
     for store in stores:
         if _every_turn(store):
@@ -102,6 +111,8 @@ def _intermediate(source: Source, followed: dict[ast.FunctionDef, Trace]) -> Fin
                 ]
                 if unwritten and len(unwritten) == len(launches):
                     yield buffer.made, f"{name} is returned, and no kernel stores it"
+                elif all(_only_adds(launch, trace, name) for launch, trace in launches):
+                    yield buffer.made, f"{name} is added to before anything is stored in it"
 
 
 def _leaves_unwritten(launch: Launch, trace: Trace, name: str) -> bool:
@@ -110,6 +121,17 @@ def _leaves_unwritten(launch: Launch, trace: Trace, name: str) -> bool:
         return False
     given = list(_given(launch, name))
     return bool(given) and not written(given, trace)
+
+
+def _only_adds(launch: Launch, trace: Trace, name: str) -> bool:
+    """Whether a launch adds atomically to a buffer and does not store it; tuners may clear it."""
+    given = set(_given(launch, name))
+    stored, added = (
+        {each.pointer.base for each in trace.events if each.kind == kind} & given
+        for kind in ("store", "atomic")
+    )
+    tuned = len(trace.function.decorator_list) > 1
+    return bool(added) and not stored and trace.complete and not tuned
 
 
 def _given(launch: Launch, name: str) -> Iterator[str]:
@@ -125,6 +147,8 @@ RULE = Rule(
     "On every path a kernel stores each output once (a part of it, moved by a scalar, is another "
     "part), not once a turn of a loop, and stores something; a buffer that a kernel stores leaves "
     "the function that launches it (without a launch, tmp, temp, scratch, workspace or "
-    "intermediate in its name tells), and one that is returned uninitialized has been stored.",
+    "intermediate in its name tells), and one that is returned uninitialized has been stored. An "
+    "atomic operation whose result nobody uses counts as a store, and adds to nothing that was "
+    "loaded or is uninitialized.",
     check,
 )

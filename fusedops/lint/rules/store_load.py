@@ -12,7 +12,8 @@ from fusedops.lint.values import elsewhere
 
 def check(source: Source) -> Findings:
     for trace in traces(source):
-        for store, load in product(trace.of("store"), trace.of("load")):
+        changes = [each for each in trace.of("store", "atomic") if each.writes]
+        for store, load in product(changes, trace.of("load")):
             if _reads_back(store, load):
                 place = load.node if load.source is source else trace.function
                 yield (
@@ -29,7 +30,7 @@ def _reads_back(store: Event, load: Event) -> bool:
         return False
     if store.order < load.order:
         return not _apart(store, load)
-    return _next_turn(store, load)
+    return store.kind == "store" and _next_turn(store, load)
 
 
 def _apart(store: Event, load: Event) -> bool:
@@ -51,7 +52,7 @@ def _next_turn(store: Event, load: Event) -> bool:
 RULE = Rule(
     "store-load",
     "If you see store-then-load pattern for same data → BUG, refactor",
-    "No kernel loads through a parameter after a store through it, unless a scalar moves the load "
-    "to another part; nor does a loop load what its last turn stored.",
+    "No kernel loads through a parameter after a store (or an addition) through it, unless a "
+    "scalar moves the load to another part; nor does a loop load what its last turn stored.",
     check,
 )

@@ -1,0 +1,16 @@
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y_ptr + offsets, tl.load(x_ptr + offsets, mask=offsets < n), mask=offsets < n)
+
+
+def run(x, block=8):  # breach: block-size
+    y = torch.empty_like(x)
+    n = x.numel()
+    kernel[(triton.cdiv(n, block),)](x, y, n, BLOCK=block)
+    return y
