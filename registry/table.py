@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Of the files. Those without a number are of the first."""
 
-MOST_ELEMENTS = 2**63
+MOST_OF_A_SIZE = 2**48
+"""More than any memory holds, and few enough to be multiplied in 64 bits by what kernels do."""
 
 NEIGHBOURS = 4
 NEAR = 1.1
@@ -71,8 +72,8 @@ class Measurement:
         words = (self.dtype, self.kernel, self.config, self.origin)
         if not all(isinstance(word, str) for word in words):
             return "names are texts"
-        if not all(type(size) is int and 1 <= size < MOST_ELEMENTS for size in self.shape):
-            return "sizes are whole and positive"
+        if not all(type(size) is int and 1 <= size <= MOST_OF_A_SIZE for size in self.shape):
+            return "sizes are whole and positive, and no memory holds more than 2^48"
         time = self.microseconds
         if not (type(time) in (int, float) and 0 < time <= sys.float_info.max):
             return "times are positive numbers"
