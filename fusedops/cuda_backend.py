@@ -129,9 +129,15 @@ def _why_not(instances: Sequence[Any], problem: Problem) -> tuple[str, ...]:
 
     Of equals the largest tile's, which takes the most.
     """
-    same_dtype = [each for each in instances if each.dtype == dtype_name(problem.dtype)]
+    wanted = dtype_name(problem.dtype)
+    same_dtype = [each for each in instances if each.dtype == wanted]
     largest_first = sorted(same_dtype or instances, key=lambda each: each.tile, reverse=True)
-    return min((_reasons(each, problem) for each in largest_first), key=len)
+    reasons = min((_reasons(each, problem) for each in largest_first), key=len)
+    if same_dtype:
+        return reasons
+    known = " and ".join(sorted({each.dtype for each in instances}))
+    of_one = f"it computes {largest_first[0].dtype}, not {wanted}"
+    return tuple(each.replace(of_one, f"it computes {known}, not {wanted}") for each in reasons)
 
 
 def _configs(instances: Sequence[Any], problem: Problem) -> tuple[Instance, ...]:

@@ -25,7 +25,7 @@ fi
 say "build tools"
 pip install 'setuptools>=77' 'pybind11>=2.13' 'cmake>=3.22' ninja
 
-if ! has_nvcc && has_card; then
+if ! has_nvcc && { has_card || [ "${FUSEDOPS_CUDA:-}" = ON ]; }; then
   say "nvcc, from NVIDIA's packages"
   pip install 'nvidia-cuda-nvcc>=13' 'nvidia-cuda-crt>=13' 'nvidia-nvvm>=13' \
     'nvidia-cuda-runtime>=13' 'nvidia-cuda-cccl>=13' ||
