@@ -33,8 +33,9 @@ class Variable:
         """Its value, or the default where unset or empty. Raises WrongValueError."""
         value = os.environ.get(self.name) or self.default
         if isinstance(self.values, tuple) and value not in (*self.values, self.default):
+            hint = f"; a kernel is named by {KERNEL.name}" if self is BACKEND else ""
             raise WrongValueError(
-                f"{self.name} is {value!r}; it must be {' or '.join(self.values)}"
+                f"{self.name} is {value!r}; it must be {' or '.join(self.values)}{hint}"
             )
         return value
 

@@ -101,6 +101,8 @@ def check_request(request: Request, kernels: Sequence[Kernel], missing: Mapping[
     names = [kernel.name for kernel in kernels]
     if request.kernel is not None and request.kernel not in names:
         text = f"unknown kernel {request.kernel!r} ({request.origin}); known: {', '.join(names)}"
+        if request.kernel in backends:
+            raise UnknownNameError(f"{text}; {request.kernel!r} is a backend, not a kernel")
         family = request.kernel.partition(".")[0]
         absent = missing.get(family) if family not in {each.backend for each in kernels} else None
         raise UnknownNameError(f"{text}; {absent}" if absent else text)

@@ -209,7 +209,11 @@ def test_the_command_names_file_line_and_rule(capsys):
 
 def test_the_command_reads_folders(capsys):
     assert main(["lint", str(CORPUS / "good"), str(ROOT / "triton_kernels")]) == 0
-    assert "no rule broken" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert re.search(r"files: \d+, with Triton: [1-9]\d*, no rule broken", shown)
+    plain = ROOT / "registry" / "select.py"
+    assert main(["lint", str(plain)]) == 0
+    assert "files: 1, with Triton: 0" in capsys.readouterr().out
     assert main(["lint", str(CORPUS), "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert {each["rule"] for each in report["breaches"]} == set(NAMES)

@@ -6,6 +6,7 @@ Triton reads TRITON_INTERPRET when it is imported, so the cases run in a process
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -571,6 +572,41 @@ def test_interpreted_result_is_within_the_bound(interpreted, name):
     result = interpreted[name]
     assert isinstance(result, float), result
     assert result <= 1
+
+
+KERNEL_FILES = sorted((Path(__file__).parents[1] / "triton_kernels").glob("*.py"))
+
+
+def early_returns(source: str) -> list[int]:
+    """Lines of jit functions that return before their last statement."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef)
+        and any("jit" in ast.unparse(each) for each in node.decorator_list)
+    ]
+    return [
+        inner.lineno
+        for function in functions
+        for statement in function.body[:-1]
+        for inner in ast.walk(statement)
+        if isinstance(inner, ast.Return)
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(__file__).parents[1] / "triton_kernels").glob("*.py")),
+    ids=lambda p: p.stem,
+)
+def test_no_function_returns_early(path):
+    """Triton 3.6 compiles what follows a return, although a constant decides that it never runs."""
+    assert early_returns(path.read_text()) == []
+
+
+def test_an_early_return_is_found():
+    source = "@triton.jit\ndef f(x, C):\n    if C:\n        return x\n    return x + 1\n"
+    assert early_returns(source) == [4]
 
 
 def test_case_names_are_unique():

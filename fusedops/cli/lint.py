@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fusedops import backends
 from fusedops.cli import arguments
-from fusedops.lint import SYNTAX, Breach, as_markdown, check_file
+from fusedops.lint import SYNTAX, Breach, as_markdown, check_file, uses_triton
 from fusedops.registry import CARDS
 
 
@@ -68,7 +68,9 @@ def _sources(args: argparse.Namespace) -> int:
     if args.json:
         print(_as_json(breaches, files=len(files)))
     else:
-        print("\n".join(map(str, breaches)) or f"files: {len(files)}, no rule broken")
+        with_triton = sum(map(uses_triton, files))
+        clean = f"files: {len(files)}, with Triton: {with_triton}, no rule broken"
+        print("\n".join(map(str, breaches)) or clean)
     return 1 if breaches else 0
 
 

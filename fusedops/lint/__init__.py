@@ -4,7 +4,7 @@ docs/lint.md lists them. Reading a file needs neither Triton nor a card.
 """
 
 from fusedops.lint.breach import Breach
-from fusedops.lint.check import SYNTAX, as_markdown, check_file, check_text
+from fusedops.lint.check import SYNTAX, as_markdown, check_file, check_text, uses_triton
 from fusedops.lint.rules import RULES
 
-__all__ = ["RULES", "SYNTAX", "Breach", "as_markdown", "check_file", "check_text"]
+__all__ = ["RULES", "SYNTAX", "Breach", "as_markdown", "check_file", "check_text", "uses_triton"]

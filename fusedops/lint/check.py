@@ -21,6 +21,14 @@ def check_file(path: Path) -> list[Breach]:
     return _check(source)
 
 
+def uses_triton(path: Path) -> bool:
+    """Whether there is anything for the rules in a file."""
+    try:
+        return Source.read(path).uses_triton
+    except SyntaxError:
+        return False
+
+
 def check_text(text: str, name: str = "text") -> list[Breach]:
     return _check(Source(text, Path(name)))
 
